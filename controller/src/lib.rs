@@ -3,4 +3,6 @@
 //! Nothing flows back: [`model`] knows no Kubernetes type, [`desired`] does no IO.
 
 pub mod desired;
+pub mod maps;
 pub mod model;
+pub mod sys;
