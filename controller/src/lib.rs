@@ -1,1 +1,8 @@
-//! controller
+//! The per-node controller: Kubernetes objects → model → desired → plan → maps.
+//!
+//! Nothing flows back: [`model`] knows no Kubernetes type, [`desired`] does no IO.
+
+pub mod desired;
+pub mod maps;
+pub mod model;
+pub mod sys;
