@@ -2,7 +2,12 @@
 //!
 //! Nothing flows back: [`model`] knows no Kubernetes type, [`desired`] does no IO.
 
+pub mod apply;
 pub mod desired;
+pub mod kernel;
+pub mod loader;
 pub mod maps;
 pub mod model;
+pub mod pins;
+pub mod plan;
 pub mod sys;
