@@ -1,9 +1,11 @@
 //! `cargo xtask lint`: formatting, then clippy on both sides, warnings being errors.
 
+use std::process::Command;
+
 use anyhow::Result;
 
-use crate::exit::CHECK;
-use crate::setup::{self, BpfTools, Scope};
+use crate::exit::{self, CHECK};
+use crate::setup::{self, BpfTools, Scope, components};
 use crate::workspace::Workspace;
 use crate::{bpf, exec, ui};
 
@@ -20,8 +22,16 @@ pub(crate) fn run(workspace: &Workspace, _: &Args) -> Result<()> {
 /// All lints; the BPF object must have been built. Stops at the first that fails.
 pub(crate) fn check(workspace: &Workspace, tools: &BpfTools) -> Result<()> {
     let heading = ui::heading("lint");
+    let missing = components::ensure_linters(workspace);
+    if !missing.is_empty() {
+        let names = missing.join(" ");
+        return Err(exit::machine(format!(
+            "linting needs {names}: run `rustup component add {names}`, or leave linting out \
+             (`cargo xtask test --no-lint`)"
+        )));
+    }
     // `cargo fmt` has no target directory, so it is not made by `Workspace::cargo`.
-    let mut fmt = std::process::Command::new(&workspace.cargo);
+    let mut fmt = Command::new(&workspace.cargo);
     fmt.args(["fmt", "--all", "--check"])
         .current_dir(&workspace.root);
     exec::visibly(&mut fmt, CHECK, "cargo fmt --all --check")?;

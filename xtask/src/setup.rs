@@ -4,6 +4,7 @@
 //! again changes nothing and takes well under a second.
 
 pub(crate) mod apt;
+pub(crate) mod components;
 mod linker;
 mod mounts;
 mod packages;

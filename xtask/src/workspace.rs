@@ -25,7 +25,10 @@ impl Workspace {
             .ok()
             .and_then(|exe| target_of(&exe))
             .unwrap_or_else(|| root.join("target"));
-        let cargo = env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
+        let cargo = env::var_os("CARGO")
+            .map(PathBuf::from)
+            .or_else(|| which("cargo"))
+            .unwrap_or_else(|| PathBuf::from("cargo"));
         Self {
             root,
             target,

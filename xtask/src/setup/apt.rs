@@ -46,7 +46,7 @@ impl<'a> Apt<'a> {
             .args(["install", "-y", "--no-install-recommends"])
             .args(packages);
         let log = self.workspace.logs().join("apt-install.log");
-        let time = exec::logged(&mut command, &format!("{why}: {names}"), &log, LIMIT)?;
+        let time = exec::logged(&mut command, &format!("packages {names}"), &log, LIMIT)?;
         ui::ok(format!("{why}: installed in {}", ui::seconds(time)));
         Ok(())
     }

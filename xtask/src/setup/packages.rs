@@ -98,25 +98,38 @@ const PROGRAMS: &[Program] = &[
 /// Installs the missing programs of `scopes`; only a required one is an error.
 pub(crate) fn ensure(apt: &mut Apt<'_>, scopes: &[Scope]) -> Result<()> {
     let wanted = wanted(scopes);
-    let missing = |required: bool| -> Vec<&Program> {
-        let mut programs = wanted.clone();
-        programs.retain(|p| p.required == required && which(p.binary).is_none());
-        programs
-    };
-    let (needed, nice) = (missing(true), missing(false));
+    let needed = missing(&wanted, true);
     if !needed.is_empty() {
-        apt.install(&packages(&needed), &purpose(&needed))?;
+        apt.install(
+            &packages(&needed),
+            &format!("programs ({})", purpose(&needed)),
+        )?;
     }
-    // One by one: a package this release does not have must not cost the others.
-    for program in nice {
-        let package = [program.package.to_owned()];
-        let why = format!("{} ({}; optional)", program.binary, program.why);
-        if apt.install(&package, &why).is_err() {
-            ui::warn(format!("{} is missing: {}", program.binary, program.why));
+    let useful = missing(&wanted, false);
+    if !useful.is_empty()
+        && apt
+            .install(&packages(&useful), "optional programs")
+            .is_err()
+    {
+        // One package this release does not have must not cost the others.
+        for program in &useful {
+            let _ = apt.install(&packages(&[*program]), program.binary);
         }
     }
-    ui::ok(format!("system programs: {}", names(&wanted)));
+    for program in missing(&wanted, false) {
+        ui::warn(format!(
+            "{} ({}) is not installed: {}",
+            program.binary, program.package, program.why
+        ));
+    }
+    ui::ok(format!("programs: {}", names(&wanted)));
     Ok(())
+}
+
+/// Those of `wanted` that are not installed, required or optional ones.
+fn missing(wanted: &[&'static Program], required: bool) -> Vec<&'static Program> {
+    let absent = |p: &&Program| p.required == required && which(p.binary).is_none();
+    wanted.iter().copied().filter(absent).collect()
 }
 
 fn wanted(scopes: &[Scope]) -> Vec<&'static Program> {
@@ -133,9 +146,9 @@ fn packages(programs: &[&Program]) -> Vec<String> {
 fn purpose(programs: &[&Program]) -> String {
     let each: Vec<String> = programs
         .iter()
-        .map(|p| format!("{} ({})", p.binary, p.why))
+        .map(|p| format!("{}: {}", p.binary, p.why))
         .collect();
-    each.join(", ")
+    each.join("; ")
 }
 
 fn names(programs: &[&Program]) -> String {

@@ -9,21 +9,18 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
 
 use anyhow::Result;
 
 use crate::exec;
 use crate::exit;
 use crate::setup::apt::Apt;
+use crate::setup::components;
 use crate::setup::linker;
 use crate::setup::rustc::{Version, plain};
 use crate::ui;
-use crate::workspace::{Workspace, which};
+use crate::workspace::Workspace;
 
-/// rust-src is 3 MB: slower than this is as good as out of reach.
-const FETCH_LIMIT: Duration = Duration::from_mins(1);
 /// Debian's newest Rust, kept current for building browsers, and its library source.
 const DEBIAN: [&str; 2] = ["rustc-web", "rust-web-src"];
 
@@ -123,7 +120,7 @@ fn candidates(workspace: &Workspace) -> impl Iterator<Item = Toolchain> {
         .filter_map(|rustc| Toolchain::of(&rustc))
 }
 
-/// The rustc beside the cargo that runs us.
+/// The rustc beside the cargo that runs us, which under rustup is the active toolchain's.
 fn active(workspace: &Workspace) -> Option<PathBuf> {
     let rustc = workspace.cargo.parent()?.join("rustc");
     rustc.is_file().then_some(rustc)
@@ -155,25 +152,13 @@ fn nightlies() -> Vec<PathBuf> {
 fn fetch_source(workspace: &Workspace, apt: &mut Apt<'_>) -> Option<Toolchain> {
     let rustc = active(workspace)?;
     let toolchain = Toolchain::of(&rustc).filter(Toolchain::is_suitable)?;
-    let rustup = which("rustup")?;
-    let name = toolchain
-        .sysroot
-        .file_name()?
-        .to_string_lossy()
-        .into_owned();
     if linker::find(workspace, toolchain.llvm).is_none()
         && !linker::is_buildable(apt, toolchain.llvm)
     {
         return None;
     }
-    let mut command = Command::new(rustup);
-    command
-        .args(["component", "add", "rust-src", "--toolchain", &name])
-        .env_remove("RUST_BACKTRACE");
-    let label = format!("rust-src for {name}");
-    let log = workspace.logs().join("rust-src.log");
-    if exec::logged(&mut command, &label, &log, FETCH_LIMIT).is_err() {
-        ui::warn("rustup cannot fetch rust-src from here; Debian's rustc will do");
+    if !components::add(workspace, &toolchain.sysroot, "rust-src") {
+        ui::warn("rust-src is out of reach; Debian's rustc will do");
     }
     Some(toolchain).filter(Toolchain::is_complete)
 }
