@@ -2,5 +2,7 @@
 //!
 //! Nothing flows back: [`model`] knows no Kubernetes type, [`desired`] does no IO.
 
+pub mod convert;
 pub mod desired;
 pub mod model;
+pub mod store;
