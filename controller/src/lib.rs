@@ -4,5 +4,7 @@
 
 pub mod convert;
 pub mod desired;
+pub mod maps;
 pub mod model;
 pub mod store;
+pub mod sys;

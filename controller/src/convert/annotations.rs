@@ -5,30 +5,29 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::model::ObjectName;
 
-/// Pins the length of a Service's Maglev tables: a prime of at most
-/// [`MAX_TABLE_LENGTH`]. Without it the length follows the number of backends.
+/// Pins the length of a Service's Maglev tables: a prime that [`maglev::check_len`]
+/// accepts. Without it the length follows the number of backends.
 pub const TABLE_LENGTH: &str = "lb/maglev-table-length";
 
-/// Largest length that can be pinned: the largest that Cilium offers.
-const MAX_TABLE_LENGTH: u32 = 131_071;
+/// The largest length that can be pinned, 4 MiB of table: an annotation is open to
+/// everyone who may edit a Service, and every node pays for it.
+const MAX_PINNED_LEN: u32 = maglev::LADDER[maglev::LADDER.len() - 1];
 
 /// The pinned length; an unusable one is ignored with a log.
 pub(super) fn table_length(metadata: &ObjectMeta, object: &ObjectName) -> Option<u32> {
     let text = metadata.annotations.as_ref()?.get(TABLE_LENGTH)?;
-    let len = text.parse().ok();
-    let len = len.filter(|len| *len <= MAX_TABLE_LENGTH && is_prime(*len));
+    let len = text
+        .parse()
+        .ok()
+        .and_then(|len| maglev::check_len(len).ok());
+    let len = len.filter(|len| (2..=MAX_PINNED_LEN).contains(len));
     if len.is_none() {
         tracing::warn!(
             %object,
             annotation = TABLE_LENGTH,
             value = text,
-            "ignoring a table length that is not a prime of at most {MAX_TABLE_LENGTH}"
+            "ignoring a table length that is not a prime of at most {MAX_PINNED_LEN}"
         );
     }
     len
-}
-
-/// Trial division: at most 362 steps below [`MAX_TABLE_LENGTH`].
-fn is_prime(number: u32) -> bool {
-    number >= 2 && !(2..=number.isqrt()).any(|divisor| number.is_multiple_of(divisor))
 }
