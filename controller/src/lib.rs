@@ -3,6 +3,7 @@
 //! Nothing flows back: [`model`] knows no Kubernetes type, [`desired`] does no IO.
 
 pub mod apply;
+pub mod convert;
 pub mod desired;
 pub mod kernel;
 pub mod loader;
@@ -10,4 +11,5 @@ pub mod maps;
 pub mod model;
 pub mod pins;
 pub mod plan;
+pub mod store;
 pub mod sys;
