@@ -1,1 +1,3 @@
 //! integration
+
+pub mod apiserver;
