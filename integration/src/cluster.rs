@@ -17,7 +17,10 @@ mod node;
 mod outside;
 mod pod;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
 
 pub use addresses::Families;
 use anyhow::Result;
@@ -26,7 +29,7 @@ pub use node::Node;
 pub use outside::Outside;
 pub use pod::{Pod, PodBuilder};
 
-use crate::{netns::Netns, prefix::Prefix, teardown};
+use crate::{netns::Netns, objects::Directory, prefix::Prefix, teardown};
 
 /// How pods are attached to their node: the two kinds of CNI plugins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,6 +92,14 @@ impl Cluster {
     /// Adds a client outside the cluster: a namespace that reaches nodes through the fabric.
     pub fn outside(&self, name: &str) -> Result<Outside> {
         Outside::attach(&self.prefix, &self.fabric, self.families, name)
+    }
+
+    /// A new, empty directory of manifests; it goes with the cluster.
+    pub fn manifests(&self) -> Result<Directory> {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let root = teardown::working_directory(&self.prefix).join(format!("objects-{number}"));
+        Directory::create(&root)
     }
 
     /// Leaves the cluster standing when this value is dropped and the process ends;

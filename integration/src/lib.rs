@@ -6,6 +6,9 @@
 //! * [`process`]: starts processes inside a node or pod; they die with the test.
 //! * [`agent`]: the traffic server and client (`lb-agent`), and [`control`], the typed handle on
 //!   a long-lived client in a pod.
+//! * [`workload`]: EndpointSlices from a Service and its pods, as the Kubernetes controller
+//!   computes them. [`objects`] delivers objects to the proxy.
+//! * [`proxy`]: the service proxy under test, ours or any other, one per node.
 //!
 //! Needs root, cgroup v2 and iproute2. Nothing outside the namespaces, the cgroups and the bpffs
 //! directories named after a cluster's [`prefix::Prefix`] is changed; [`teardown`] removes them
@@ -19,8 +22,11 @@ pub mod cluster;
 pub mod control;
 pub mod ip;
 pub mod netns;
+pub mod objects;
 pub mod prefix;
 pub mod process;
+pub mod proxy;
 pub mod teardown;
+pub mod workload;
 
 pub use cluster::{Cluster, PodNetwork};

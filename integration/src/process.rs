@@ -34,7 +34,7 @@ use nix::{
     unistd::{Pid, getpid, getppid},
 };
 
-use crate::{netns::Netns, prefix::Prefix};
+use crate::{netns::Netns, prefix::Prefix, teardown::working_directory};
 
 /// Where a process runs: which namespace, which cgroup. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -56,9 +56,9 @@ pub struct Options {
     pub outlive: bool,
 }
 
-/// Captured output of tests lives under the temporary directory until teardown.
+/// Captured output lives in the cluster's working directory, until teardown.
 pub(crate) fn log_directory(prefix: &Prefix) -> PathBuf {
-    std::env::temp_dir().join(format!("{prefix}-logs"))
+    working_directory(prefix).join("logs")
 }
 
 // === impl Placement ===

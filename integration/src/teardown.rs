@@ -63,7 +63,7 @@ pub fn remove(prefix: &Prefix) -> Result<()> {
         }
     }
     let _ = fs::remove_file(kept_marker(prefix));
-    let _ = fs::remove_dir_all(process::log_directory(prefix));
+    let _ = fs::remove_dir_all(working_directory(prefix));
     live().remove(prefix.as_str());
     killed.and(unpinned).and(deleted)
 }
@@ -89,8 +89,9 @@ pub fn kept() -> Vec<Prefix> {
 pub fn sweep() -> Result<()> {
     let _lock = lock()?;
     let mut places = vec![
-        PathBuf::from(netns::DIRECTORY),
-        PathBuf::from(bpffs::MOUNT_POINT),
+        netns::DIRECTORY.into(),
+        bpffs::MOUNT_POINT.into(),
+        std::env::temp_dir(),
     ];
     places.extend(cgroup::mount_point());
     let found: BTreeSet<String> = places
@@ -107,6 +108,11 @@ pub fn sweep() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A cluster's directory for files: captured output and manifests.
+pub fn working_directory(prefix: &Prefix) -> PathBuf {
+    std::env::temp_dir().join(prefix.as_str())
 }
 
 fn kept_marker(prefix: &Prefix) -> PathBuf {
