@@ -5,11 +5,19 @@
 //! no map.
 #![forbid(unsafe_code)]
 
+mod endpoints;
+mod frontends;
+#[cfg(test)]
+mod tests;
+
 use std::{net::IpAddr, sync::Arc};
 
 use lb_ebpf::abi::{FrontendKind, Scope};
 
-use crate::model::{Family, ObjectName, Protocol, ServiceType, TrafficPolicy};
+use crate::model::{
+    EndpointSlice, Family, NodeInfo, ObjectName, Protocol, Service, ServicePort, ServiceType,
+    TrafficPolicy,
+};
 
 /// Identity of a service port in one family (rule A6): the unit of balancing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -85,4 +93,51 @@ pub struct DesiredBackend {
     pub flags: u32,
     /// Zone of the endpoint.
     pub zone: Option<Arc<str>>,
+}
+
+/// What to program for `service` on this node: one record per port and family with a
+/// ClusterIP (rules A6, A7), in the order of `service.ports`, IPv4 first.
+///
+/// `slices` are all EndpointSlices of the Service, in any order and of any family.
+pub fn desired(
+    name: &ObjectName,
+    service: &Service,
+    slices: &[&EndpointSlice],
+    node: &NodeInfo,
+) -> Vec<DesiredService> {
+    service
+        .ports
+        .iter()
+        .flat_map(|port| Family::ALL.map(|family| (port, family)))
+        .filter(|(_, family)| service.cluster_ip(*family).is_some())
+        .map(|(port, family)| desired_port(name, service, port, family, slices, node))
+        .collect()
+}
+
+fn desired_port(
+    name: &ObjectName,
+    service: &Service,
+    port: &ServicePort,
+    family: Family,
+    slices: &[&EndpointSlice],
+    node: &NodeInfo,
+) -> DesiredService {
+    let uses = frontends::sets_in_use(service, port, family);
+    let selection = endpoints::select(slices, port, family, uses, node.zone.as_deref());
+    DesiredService {
+        key: ServicePortKey {
+            service: name.clone(),
+            port_name: port.name.clone(),
+            protocol: port.protocol,
+            family,
+        },
+        port: port.port,
+        service_type: service.service_type,
+        internal_policy: service.internal_policy,
+        external_policy: frontends::honoured_external_policy(service),
+        affinity_secs: service.affinity_secs.unwrap_or(0),
+        pinned_len: service.pinned_len,
+        frontends: frontends::frontends(service, port, family, selection.has_any),
+        backends: selection.backends,
+    }
 }

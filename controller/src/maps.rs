@@ -109,10 +109,21 @@ where
         const { assert!((size_of::<T>() * PER).is_multiple_of(8)) };
         let elements = checked(data, name, 4, size_of::<T>() * PER)?;
         let len = elements * PER as u32;
-        let mapping =
-            Mapping::new(data.fd(), len as usize * size_of::<T>(), access == Access::Write)
-                .map_err(|source| MapsError::Io { what: "mmap", name, source })?;
-        Ok(Self { mapping, len, element: PhantomData })
+        let mapping = Mapping::new(
+            data.fd(),
+            len as usize * size_of::<T>(),
+            access == Access::Write,
+        )
+        .map_err(|source| MapsError::Io {
+            what: "mmap",
+            name,
+            source,
+        })?;
+        Ok(Self {
+            mapping,
+            len,
+            element: PhantomData,
+        })
     }
 
     /// Number of elements.
@@ -161,7 +172,12 @@ where
 {
     fn new(data: MapData, name: &'static str) -> Result<Self, MapsError> {
         let max_entries = checked(&data, name, size_of::<K>(), size_of::<V>())?;
-        Ok(Self { data, name, max_entries, entry: PhantomData })
+        Ok(Self {
+            data,
+            name,
+            max_entries,
+            entry: PhantomData,
+        })
     }
 
     /// Most entries that fit.
@@ -171,8 +187,11 @@ where
 
     /// All entries, in no order.
     pub fn dump(&self) -> Result<Vec<(K, V)>, MapsError> {
-        sys::dump(self.fd(), self.max_entries)
-            .map_err(|source| MapsError::Io { what: "read", name: self.name, source })
+        sys::dump(self.fd(), self.max_entries).map_err(|source| MapsError::Io {
+            what: "read",
+            name: self.name,
+            source,
+        })
     }
 
     /// Inserts or replaces.
@@ -204,7 +223,7 @@ pub struct Maps {
     /// `SERVICE_STATS`.
     pub service_stats: MappedArray<ServiceStats>,
     /// `SERVICE_INFO`.
-    pub service_info: HashTable<u32, ServiceInfo>,
+    pub service_info: MappedArray<ServiceInfo>,
     /// `ZONES`.
     pub zones: HashTable<u32, Name>,
     /// `FILTER`.
@@ -220,8 +239,10 @@ impl Maps {
     pub fn open(dir: &Path, access: Access) -> Result<Self, MapsError> {
         let open = |name: &'static str| {
             let path = dir.join(name);
-            MapData::from_pin(&path)
-                .map_err(|source| MapsError::Open { path, source: Box::new(source) })
+            MapData::from_pin(&path).map_err(|source| MapsError::Open {
+                path,
+                source: Box::new(source),
+            })
         };
         Ok(Self {
             services: HashTable::new(open(map::SERVICES)?, map::SERVICES)?,
@@ -237,7 +258,7 @@ impl Maps {
                 map::SERVICE_STATS,
                 access,
             )?,
-            service_info: HashTable::new(open(map::SERVICE_INFO)?, map::SERVICE_INFO)?,
+            service_info: MappedArray::new(&open(map::SERVICE_INFO)?, map::SERVICE_INFO, access)?,
             zones: HashTable::new(open(map::ZONES)?, map::ZONES)?,
             filter: MappedArray::new(&open(map::FILTER)?, map::FILTER, access)?,
             affinity: HashTable::new(open(map::AFFINITY)?, map::AFFINITY)?,

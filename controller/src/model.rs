@@ -136,6 +136,10 @@ pub struct SlicePort {
 
 /// One endpoint of an EndpointSlice; only its first address counts (rule B8).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the conditions are independent of each other"
+)]
 pub struct Endpoint {
     /// `addresses[0]`.
     pub addr: IpAddr,

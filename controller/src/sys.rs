@@ -23,13 +23,22 @@ fn bpf(cmd: bpf_cmd, fill: impl FnOnce(&mut bpf_attr)) -> (i64, bpf_attr) {
     // SAFETY: the kernel reads (and for batches writes) `attr`, whose size we state,
     // and the buffers whose addresses `fill` took from live slices.
     let result = unsafe {
-        libc::syscall(libc::SYS_bpf, cmd as libc::c_long, &raw mut attr, size_of::<bpf_attr>())
+        libc::syscall(
+            libc::SYS_bpf,
+            cmd as libc::c_long,
+            &raw mut attr,
+            size_of::<bpf_attr>(),
+        )
     };
     (result, attr)
 }
 
 fn check(result: i64) -> io::Result<i64> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 /// Inserts or replaces `values[i]` under `keys[i]`. On an error, the number of
@@ -201,7 +210,10 @@ pub fn cgroup_link(link: impl AsFd) -> io::Result<CgroupLink> {
     check(result)?;
     // SAFETY: all our links are cgroup links; the member is plain integers anyway.
     let cgroup_id = unsafe { info.__bindgen_anon_1.cgroup.cgroup_id };
-    Ok(CgroupLink { program_id: info.prog_id, cgroup_id })
+    Ok(CgroupLink {
+        program_id: info.prog_id,
+        cgroup_id,
+    })
 }
 
 /// Waits until no program that runs now runs any more.
@@ -249,7 +261,10 @@ impl Mapping {
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        Ok(Self { start: start.cast(), len })
+        Ok(Self {
+            start: start.cast(),
+            len,
+        })
     }
 
     /// Reads the `T` at byte `offset`.

@@ -1,1 +1,34 @@
-//! integration
+//! A Kubernetes-shaped test cluster made of Linux network namespaces, and what tests need to
+//! drive traffic and objects through it.
+//!
+//! * [`cluster`]: nodes, pods and an outside client as namespaces, each with its own cgroup and
+//!   bpffs directory, so that several nodes share one kernel without seeing each other.
+//! * [`process`]: starts processes inside a node or pod; they die with the test.
+//! * [`agent`]: the traffic server and client (`lb-agent`), and [`control`], the typed handle on
+//!   a long-lived client in a pod.
+//! * [`workload`]: EndpointSlices from a Service and its pods, as the Kubernetes controller
+//!   computes them. [`objects`] delivers objects to the proxy.
+//! * [`apiserver`]: a stand-in for the Kubernetes API server, with fault injection.
+//! * [`proxy`]: the service proxy under test, ours or any other, one per node.
+//!
+//! Needs root, cgroup v2 and iproute2. Nothing outside the namespaces, the cgroups and the bpffs
+//! directories named after a cluster's [`prefix::Prefix`] is changed; [`teardown`] removes them
+//! on drop, on panic, on exit and on SIGINT or SIGTERM, and sweeps what a killed run left.
+
+pub mod agent;
+pub mod apiserver;
+pub mod binaries;
+pub mod bpffs;
+pub mod cgroup;
+pub mod cluster;
+pub mod control;
+pub mod ip;
+pub mod netns;
+pub mod objects;
+pub mod prefix;
+pub mod process;
+pub mod proxy;
+pub mod teardown;
+pub mod workload;
+
+pub use cluster::{Cluster, PodNetwork};

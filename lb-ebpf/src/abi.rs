@@ -44,7 +44,7 @@ pub mod map {
     pub const BACKEND_STATS: &str = "BACKEND_STATS";
     /// Mmapable array of [`ServiceStats`](super::ServiceStats), indexed by service id.
     pub const SERVICE_STATS: &str = "SERVICE_STATS";
-    /// Hash: service id (u32) → [`ServiceInfo`](super::ServiceInfo). Userspace only.
+    /// Mmapable array of [`ServiceInfo`](super::ServiceInfo), indexed by service id. Userspace only.
     pub const SERVICE_INFO: &str = "SERVICE_INFO";
     /// Hash: zone id (u32) → [`Name`](super::Name). Userspace only.
     pub const ZONES: &str = "ZONES";

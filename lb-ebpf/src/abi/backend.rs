@@ -67,6 +67,7 @@ impl BackendFlags {
 
 abi_type! {
     /// Counters of one backend slot, in `BACKEND_STATS`; zeroed when the slot is reused.
+    #[derive(Default)]
     pub struct BackendStats [16] {
         /// Connections (TCP connects, UDP flows) for which this backend was chosen.
         pub opened: u64,

@@ -118,7 +118,7 @@ abi_type! {
     pub struct ServiceEntry [24] {
         /// The applicable Maglev table; empty means [`FrontendFlags::DROP`] or refusal.
         pub table: TableRef,
-        /// Index into `SERVICE_STATS`, key of `SERVICE_INFO`.
+        /// Index into `SERVICE_STATS`, and `SERVICE_INFO`.
         pub service_id: u32,
         /// [`FrontendFlags`].
         pub flags: u32,
@@ -195,7 +195,7 @@ impl FrontendKind {
 }
 
 abi_type! {
-    /// Value of `SERVICE_INFO`: what a service id means, so that tools need no daemon
+    /// Element of `SERVICE_INFO`: what a service id means, so that tools need no daemon
     /// and a restarted controller finds what is programmed.
     ///
     /// A "service" here is one service port (namespace/name:port/protocol) in one
@@ -215,7 +215,7 @@ abi_type! {
         pub port: Port,
         /// [`Protocol`] number.
         pub protocol: u8,
-        /// Address family: 4 or 6.
+        /// Address family: 4 or 6; 0 means that the id is free.
         pub family: u8,
         /// `spec.type`: 0 ClusterIP, 1 NodePort, 2 LoadBalancer.
         pub service_type: u8,
@@ -232,8 +232,34 @@ abi_type! {
     }
 }
 
+impl ServiceInfo {
+    /// A free id.
+    pub const FREE: Self = Self {
+        namespace: Name::EMPTY,
+        name: Name::EMPTY,
+        port_name: Name::EMPTY,
+        cluster_table: TableRef::EMPTY,
+        local_table: TableRef::EMPTY,
+        port: Port::new(0),
+        protocol: 0,
+        family: 0,
+        service_type: 0,
+        local_policies: 0,
+        reserved: [0; 2],
+        affinity_secs: 0,
+        pinned_len: 0,
+        reserved2: [0; 2],
+    };
+
+    /// Whether the id is in use.
+    pub const fn is_used(&self) -> bool {
+        self.family != 0
+    }
+}
+
 abi_type! {
     /// Counters of one service, in `SERVICE_STATS`; zeroed when the id is reused.
+    #[derive(Default)]
     pub struct ServiceStats [48] {
         /// Connections for which a backend was chosen.
         pub opened: u64,

@@ -26,7 +26,7 @@ const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 
 #[btf_map]
-static SERVICES: HashMap<FrontendKey, ServiceEntry, 1024> = HashMap::new();
+static SERVICES: HashMap<FrontendKey, ServiceEntry, 1024, NO_PREALLOC> = HashMap::new();
 #[btf_map]
 static MAGLEV: Array<[u32; 2], 1024, MMAPABLE> = Array::new();
 #[btf_map]
@@ -42,7 +42,7 @@ static AFFINITY: LruHashMap<AffinityKey, AffinityEntry, 1024> = LruHashMap::new(
 
 // Programs never read these three: they tell tools what the others mean.
 #[btf_map]
-static SERVICE_INFO: HashMap<u32, ServiceInfo, 1024, NO_PREALLOC> = HashMap::new();
+static SERVICE_INFO: Array<ServiceInfo, 1024, MMAPABLE> = Array::new();
 #[btf_map]
 static ZONES: HashMap<u32, Name, 1024, NO_PREALLOC> = HashMap::new();
 #[btf_map]

@@ -1,0 +1,123 @@
+//! A cluster of nodes and pods out of network namespaces.
+//!
+//! ```text
+//!  outside ── fabric (bridge between nodes, and their default gateway)
+//!               ├── node-1 ── pods 10.244.1.0/24, fd00:244:1::/64
+//!               └── node-2 ── pods 10.244.2.0/24, fd00:244:2::/64
+//! ```
+//!
+//! Fixed address ranges are safe: they exist inside the namespaces of one cluster only, so any
+//! number of clusters may stand at once. Nothing routes the Service range: an untranslated
+//! packet to a ClusterIP ends at the fabric with "network unreachable" (a client sees that or a
+//! time-out, never a refusal).
+
+pub mod addresses;
+mod builder;
+mod node;
+mod outside;
+mod pod;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+pub use addresses::Families;
+use anyhow::Result;
+pub use builder::Builder;
+pub use node::Node;
+pub use outside::Outside;
+pub use pod::{Pod, PodBuilder};
+
+use crate::{netns::Netns, objects::Directory, prefix::Prefix, teardown};
+
+/// How pods are attached to their node: the two kinds of CNI plugins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PodNetwork {
+    /// A /32 (/128) route per pod to the host end of its veth; no bridge (as Calico does).
+    #[default]
+    Routed,
+    /// All pods of a node on one bridge, which holds the gateway address (as flannel does).
+    Bridged,
+}
+
+/// A running cluster; dropping it removes every trace.
+#[derive(Debug)]
+pub struct Cluster {
+    prefix: Prefix,
+    fabric: Netns,
+    nodes: Vec<Arc<Node>>,
+    families: Families,
+    kept: bool,
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    /// A cluster yet to be described; two nodes, dual-stack, routed pods unless told otherwise.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The name everything of this cluster starts with.
+    pub fn prefix(&self) -> &Prefix {
+        &self.prefix
+    }
+
+    /// The namespace between the nodes; 172.30.0.254 and fd00:30::fe on the node network.
+    pub fn fabric(&self) -> &Netns {
+        &self.fabric
+    }
+
+    /// All nodes, in order of their index.
+    pub fn nodes(&self) -> &[Arc<Node>] {
+        &self.nodes
+    }
+
+    /// The node with this index, counted from 0 (its name is `node-<index + 1>`).
+    pub fn node(&self, index: usize) -> &Arc<Node> {
+        &self.nodes[index]
+    }
+
+    /// The address families in use.
+    pub fn families(&self) -> Families {
+        self.families
+    }
+
+    /// Describes a pod on the node with this index.
+    pub fn pod(&self, node: usize, name: &str) -> PodBuilder {
+        PodBuilder::new(Arc::clone(&self.nodes[node]), name)
+    }
+
+    /// Adds a client outside the cluster: a namespace that reaches nodes through the fabric.
+    pub fn outside(&self, name: &str) -> Result<Outside> {
+        Outside::attach(&self.prefix, &self.fabric, self.families, name)
+    }
+
+    /// A new, empty directory of manifests; it goes with the cluster.
+    pub fn manifests(&self) -> Result<Directory> {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let root = teardown::working_directory(&self.prefix).join(format!("objects-{number}"));
+        Directory::create(&root)
+    }
+
+    /// Leaves the cluster standing when this value is dropped and the process ends;
+    /// [`teardown::remove`] takes it down.
+    pub fn keep(mut self) -> Result<()> {
+        self.kept = true;
+        teardown::keep(&self.prefix)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        if let Err(error) = teardown::remove(&self.prefix) {
+            tracing::error!(prefix = %self.prefix, "teardown: {error:#}");
+            eprintln!("teardown of {}: {error:#}", self.prefix);
+        }
+    }
+}

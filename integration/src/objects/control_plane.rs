@@ -1,0 +1,114 @@
+//! Services and pods as tests change them, with the EndpointSlices that follow.
+
+use std::{collections::BTreeMap, fmt};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::{ObjectId, Objects};
+use crate::workload::{Pod, endpoint_slices};
+
+/// The part of a control plane that matters to a proxy. Every method delivers what changed, and
+/// nothing else, before it returns.
+pub struct ControlPlane {
+    store: Box<dyn Objects>,
+    services: BTreeMap<(String, String), Value>,
+    pods: BTreeMap<(String, String), Pod>,
+    /// What has been delivered on behalf of the EndpointSlice controller.
+    slices: BTreeMap<ObjectId, Value>,
+}
+
+impl fmt::Debug for ControlPlane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (services, pods) = (self.services.keys(), self.pods.keys());
+        f.debug_struct("ControlPlane")
+            .field("services", &services.collect::<Vec<_>>())
+            .field("pods", &pods.collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl ControlPlane ===
+
+impl ControlPlane {
+    /// One without objects.
+    pub fn new(store: Box<dyn Objects>) -> Self {
+        Self {
+            store,
+            services: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            slices: BTreeMap::new(),
+        }
+    }
+
+    /// Delivers an object as it is: Nodes, user-made EndpointSlices, Services without selector.
+    pub fn apply(&mut self, object: &Value) -> Result<()> {
+        if object["kind"] == "Service" {
+            self.services.insert(key(object)?, object.clone());
+            self.store.apply(object)?;
+            return self.sync_slices();
+        }
+        self.store.apply(object)
+    }
+
+    /// Deletes an object. With a Service go the slices made for it.
+    pub fn delete(&mut self, object: &Value) -> Result<()> {
+        self.store.delete(&ObjectId::of(object)?)?;
+        if object["kind"] == "Service" {
+            self.services.remove(&key(object)?);
+            return self.sync_slices();
+        }
+        Ok(())
+    }
+
+    /// Adds pods, or replaces those of the same names.
+    pub fn set_pods(&mut self, pods: impl IntoIterator<Item = Pod>) -> Result<()> {
+        for pod in pods {
+            self.pods
+                .insert((pod.namespace.clone(), pod.name.clone()), pod);
+        }
+        self.sync_slices()
+    }
+
+    /// Changes a pod of namespace `default`.
+    pub fn change_pod(&mut self, name: &str, change: impl FnOnce(&mut Pod)) -> Result<()> {
+        let pod = self.pods.get_mut(&("default".to_owned(), name.to_owned()));
+        change(pod.with_context(|| format!("no pod {name}"))?);
+        self.sync_slices()
+    }
+
+    /// Forgets pods of namespace `default`.
+    pub fn remove_pods(&mut self, names: &[&str]) -> Result<()> {
+        for &name in names {
+            self.pods.remove(&("default".to_owned(), name.to_owned()));
+        }
+        self.sync_slices()
+    }
+
+    fn sync_slices(&mut self) -> Result<()> {
+        let pods: Vec<Pod> = self.pods.values().cloned().collect();
+        let mut wanted = BTreeMap::new();
+        for slice in self
+            .services
+            .values()
+            .flat_map(|service| endpoint_slices(service, &pods))
+        {
+            wanted.insert(ObjectId::of(&slice)?, slice);
+        }
+        for (id, slice) in &wanted {
+            if self.slices.get(id) != Some(slice) {
+                self.store.apply(slice)?;
+            }
+        }
+        for id in self.slices.keys().filter(|id| !wanted.contains_key(id)) {
+            self.store.delete(id)?;
+        }
+        self.slices = wanted;
+        Ok(())
+    }
+}
+
+fn key(object: &Value) -> Result<(String, String)> {
+    let id = ObjectId::of(object)?;
+    Ok((id.namespace, id.name))
+}
