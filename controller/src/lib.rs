@@ -6,5 +6,7 @@ pub mod convert;
 pub mod desired;
 pub mod maps;
 pub mod model;
+pub mod source;
 pub mod store;
+pub mod synthetic;
 pub mod sys;
