@@ -5,7 +5,8 @@
 //! defaults of Services) and can misbehave on request ([`Faults`], outages,
 //! forgotten history). There is no endpoint controller, no garbage collection by
 //! owner, no graceful deletion of Pods, and `v1` and `events.k8s.io` Events are
-//! separate. Objects written through [`ApiServer`] directly keep the status they
+//! separate. Bodies are JSON or YAML: the few kubectl commands that send protobuf
+//! (`create namespace`) are answered 415, where `apply -f` works. Objects written through [`ApiServer`] directly keep the status they
 //! come with and bring their Namespace into being; over HTTP the rules of a real
 //! server hold.
 
