@@ -8,6 +8,8 @@ mod binary;
 mod clients;
 #[path = "apiserver/kubectl.rs"]
 mod kubectl;
+#[path = "apiserver/namespace.rs"]
+mod namespace;
 #[path = "apiserver/protocol.rs"]
 mod protocol;
 #[path = "apiserver/watcher.rs"]

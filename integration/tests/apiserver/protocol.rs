@@ -328,3 +328,28 @@ async fn given_socket_is_served_through_an_outage_and_shutdown_frees_it() {
     server.shutdown().await.unwrap();
     assert!(std::net::TcpListener::bind(address).is_ok());
 }
+
+#[test]
+fn own_thread_serves_a_blocked_test_and_ends_with_the_server() {
+    use std::io::{Read, Write};
+    let server = ApiServer::start_on_thread(Options::default()).unwrap();
+    let address = server.address();
+    let mut watch = std::net::TcpStream::connect(address).unwrap();
+    watch.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = "GET /api/v1/services?watch=1 HTTP/1.1\r\nHost: test\r\n\r\n";
+    watch.write_all(request.as_bytes()).unwrap();
+    server.create(service("web")).unwrap();
+    let mut seen = String::new();
+    let mut buffer = [0; 4096];
+    while !seen.contains("\"name\":\"web\"") {
+        let read = watch.read(&mut buffer).unwrap();
+        assert_ne!(read, 0, "the watch goes on: {seen}");
+        seen.push_str(&String::from_utf8_lossy(&buffer[..read]));
+    }
+    drop(server);
+    assert!(
+        !matches!(watch.read(&mut buffer), Ok(1..)),
+        "the watch ends with the server"
+    );
+    assert!(std::net::TcpStream::connect(address).is_err());
+}
