@@ -8,6 +8,7 @@
 //!   a long-lived client in a pod.
 //! * [`workload`]: EndpointSlices from a Service and its pods, as the Kubernetes controller
 //!   computes them. [`objects`] delivers objects to the proxy.
+//! * [`apiserver`]: a stand-in for the Kubernetes API server, with fault injection.
 //! * [`proxy`]: the service proxy under test, ours or any other, one per node.
 //!
 //! Needs root, cgroup v2 and iproute2. Nothing outside the namespaces, the cgroups and the bpffs
@@ -15,6 +16,7 @@
 //! on drop, on panic, on exit and on SIGINT or SIGTERM, and sweeps what a killed run left.
 
 pub mod agent;
+pub mod apiserver;
 pub mod binaries;
 pub mod bpffs;
 pub mod cgroup;

@@ -1,0 +1,77 @@
+//! Batches → maps: the only writer of the programmed state.
+
+use lb_ebpf::abi::{BackendStats, ServiceInfo, ServiceStats};
+
+use crate::{maps::Maps, plan::Batch, sys::BatchError};
+
+/// Why a batch could not be applied. It may have been applied in part: repeat it.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the map {name}: {source}")]
+pub struct ApplyError {
+    /// The map.
+    pub name: &'static str,
+    /// Why not.
+    pub source: BatchError,
+}
+
+impl ApplyError {
+    /// Whether the map is full, so that it must grow.
+    pub fn is_full(&self) -> bool {
+        self.source.is_full()
+    }
+}
+
+fn failed(name: &'static str) -> impl Fn(BatchError) -> ApplyError {
+    move |source| ApplyError { name, source }
+}
+
+/// Splits pairs into the two arrays that batch operations take.
+fn split<K: Copy, V: Copy>(pairs: &[(K, V)]) -> (Vec<K>, Vec<V>) {
+    pairs.iter().copied().unzip()
+}
+
+/// Writes everything that `batch` holds, in the order of its fields.
+///
+/// # Errors
+/// The first map that refused; everything before it is written.
+pub fn apply(maps: &Maps, batch: &Batch) -> Result<(), ApplyError> {
+    let (ids, names) = split(&batch.zones);
+    maps.zones.update(&ids, &names).map_err(failed("ZONES"))?;
+    for id in &batch.reset_services {
+        maps.service_stats.set(*id, ServiceStats::default());
+    }
+    for slot in &batch.reset_backends {
+        maps.backend_stats.set(*slot, BackendStats::default());
+    }
+    for (slot, backend) in &batch.backends {
+        maps.backends.set(*slot, *backend);
+    }
+    for (table, entries) in &batch.tables {
+        for (index, slot) in (table.offset()..).zip(entries) {
+            maps.maglev.set(index, *slot);
+        }
+    }
+    for (id, info) in &batch.infos {
+        maps.service_info.set(*id, *info);
+    }
+    for (word, bits) in &batch.filter_set {
+        maps.filter.set(*word, maps.filter.get(*word) | bits);
+    }
+    let (keys, entries) = split(&batch.frontends);
+    maps.services
+        .update(&keys, &entries)
+        .map_err(failed("SERVICES"))?;
+    maps.services
+        .delete(&batch.removed_frontends)
+        .map_err(failed("SERVICES"))?;
+    for (word, bits) in &batch.filter_cleared {
+        maps.filter.set(*word, maps.filter.get(*word) & !bits);
+    }
+    for (slot, backend) in &batch.freed_backends {
+        maps.backends.set(*slot, *backend);
+    }
+    for id in &batch.removed_infos {
+        maps.service_info.set(*id, ServiceInfo::FREE);
+    }
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! What this kernel and this machine offer, probed once at start.
+
+use std::path::Path;
+
+use aya::{programs::ProgramType, sys::is_helper_supported, util::KernelVersion};
+use aya_obj::generated::bpf_func_id::BPF_FUNC_set_retval;
+use nix::sys::statfs::{BPF_FS_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
+
+/// The oldest kernel on which the programs load: 5.10, the first with
+/// `bpf_sk_storage_get` in socket hooks and links for all of them.
+const OLDEST: (u8, u8) = (5, 10);
+
+/// Optional features of the kernel; what is missing degrades as documented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// `bpf_set_retval` (5.18): refused connections return ECONNREFUSED and
+    /// EHOSTUNREACH instead of EPERM.
+    pub set_retval: bool,
+}
+
+impl Features {
+    /// Asks the kernel.
+    pub fn probe() -> Self {
+        let helper = is_helper_supported(ProgramType::CgroupSockAddr, BPF_FUNC_set_retval);
+        Self {
+            set_retval: helper.unwrap_or(false),
+        }
+    }
+}
+
+/// Why this machine cannot run the datapath. Each is one sentence and says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unsuitable {
+    /// Too old a kernel.
+    #[error(
+        "this kernel is {found}: the datapath needs Linux {major}.{minor} or newer",
+        major = OLDEST.0, minor = OLDEST.1
+    )]
+    Kernel {
+        /// What `uname` says.
+        found: String,
+    },
+    /// Too few privileges.
+    #[error(
+        "too few privileges: missing {missing}; run as root, or grant these capabilities \
+         (BPF and PERFMON load programs, NET_ADMIN attaches them)"
+    )]
+    Privileges {
+        /// The capabilities that are missing.
+        missing: String,
+    },
+    /// No BPF file system.
+    #[error(
+        "{path} is not on a BPF file system: mount one with `mount -t bpf bpf /sys/fs/bpf` or \
+         name another directory with --bpffs"
+    )]
+    NoBpffs {
+        /// What was looked at.
+        path: String,
+    },
+    /// No cgroup v2.
+    #[error(
+        "{path} is not a cgroup v2 directory: mount one with `mount -t cgroup2 none DIR` and name \
+         it with --cgroup"
+    )]
+    NoCgroup2 {
+        /// What was looked at.
+        path: String,
+    },
+}
+
+/// Checks the kernel's version, as `uname` says it.
+pub fn check_kernel() -> Result<(), Unsuitable> {
+    let found = nix::sys::utsname::uname()
+        .map(|u| u.release().to_string_lossy().into_owned())
+        .unwrap_or_default();
+    // Tests pretend to run on another kernel; the variable is of no use for anything else.
+    let found = std::env::var("LB_TEST_KERNEL_RELEASE").unwrap_or(found);
+    let version = parse_release(&found);
+    if version.is_some_and(|version| version < OLDEST) {
+        return Err(Unsuitable::Kernel { found });
+    }
+    Ok(())
+}
+
+fn parse_release(release: &str) -> Option<(u8, u8)> {
+    let mut parts = release.split(|c: char| !c.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// Checks the effective capabilities.
+pub fn check_privileges() -> Result<(), Unsuitable> {
+    const CAP_NET_ADMIN: u64 = 1 << 12;
+    const CAP_SYS_ADMIN: u64 = 1 << 21;
+    const CAP_PERFMON: u64 = 1 << 38;
+    const CAP_BPF: u64 = 1 << 39;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(u64::MAX);
+    let wanted = [
+        (CAP_BPF | CAP_SYS_ADMIN, "CAP_BPF"),
+        (CAP_PERFMON | CAP_SYS_ADMIN, "CAP_PERFMON"),
+        (CAP_NET_ADMIN, "CAP_NET_ADMIN"),
+    ];
+    let missing: Vec<_> = wanted
+        .iter()
+        .filter(|(any, _)| effective & any == 0)
+        .map(|(_, name)| *name)
+        .collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(Unsuitable::Privileges {
+            missing: missing.join(", "),
+        })
+    }
+}
+
+/// Checks that `path`, or the nearest directory above that exists, is on a bpffs.
+pub fn check_bpffs(path: &Path) -> Result<(), Unsuitable> {
+    let existing = path.ancestors().find(|p| p.exists()).unwrap_or(path);
+    match statfs(existing) {
+        Ok(fs) if fs.filesystem_type() == BPF_FS_MAGIC => Ok(()),
+        _ => Err(Unsuitable::NoBpffs {
+            path: path.display().to_string(),
+        }),
+    }
+}
+
+/// Checks that `path` is a directory of a cgroup v2 hierarchy.
+pub fn check_cgroup2(path: &Path) -> Result<(), Unsuitable> {
+    match statfs(path) {
+        Ok(fs) if fs.filesystem_type() == CGROUP2_SUPER_MAGIC => Ok(()),
+        _ => Err(Unsuitable::NoCgroup2 {
+            path: path.display().to_string(),
+        }),
+    }
+}
+
+/// The root of the cgroup v2 hierarchy that is mounted here, if any.
+pub fn find_cgroup2() -> Option<std::path::PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
+    mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        let (_, dir, kind) = (fields.next()?, fields.next()?, fields.next()?);
+        (kind == "cgroup2").then(|| dir.into())
+    })
+}
+
+/// The running kernel's version, for logs and `lbctl status`.
+pub fn release() -> String {
+    KernelVersion::current().map_or_else(
+        |_| "unknown".into(),
+        |_| {
+            nix::sys::utsname::uname()
+                .map(|u| u.release().to_string_lossy().into_owned())
+                .unwrap_or_default()
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_release;
+
+    #[test]
+    fn releases_of_distributions_are_understood() {
+        assert_eq!(parse_release("6.1.0-21-amd64"), Some((6, 1)));
+        assert_eq!(parse_release("5.10"), Some((5, 10)));
+        assert_eq!(parse_release("4.18.0-553.el8_10.x86_64"), Some((4, 18)));
+        assert_eq!(parse_release("weird"), None);
+    }
+}

@@ -1,0 +1,259 @@
+//! Programs: load them on the maps of an epoch, attach them, replace them.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader,
+    maps::{MapData, MapError},
+    pin::PinError,
+    programs::{
+        CgroupAttachMode, Program, ProgramError,
+        links::{FdLink, LinkError},
+    },
+};
+use lb_ebpf::abi::map;
+
+use crate::{kernel::Features, pins::Pins, plan::Capacity, sys};
+
+/// The object, as `build.rs` found it.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb.o"));
+
+/// The programs, in the order in which they are attached: those that translate come
+/// last, so that nothing is translated that would not be translated back.
+pub const PROGRAMS: [&str; 9] = [
+    "lb_release",
+    "lb_getpeername4",
+    "lb_getpeername6",
+    "lb_recvmsg4",
+    "lb_recvmsg6",
+    "lb_sendmsg4",
+    "lb_sendmsg6",
+    "lb_connect4",
+    "lb_connect6",
+];
+
+/// Why the programs cannot be loaded or attached.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The binary was built without its BPF object.
+    #[error("this binary was built without its BPF object: build it with `cargo xtask build`")]
+    NoObject,
+    /// The kernel refuses the object or a map.
+    #[error("the kernel refuses the BPF object: {0}")]
+    Object(#[from] EbpfError),
+    /// The kernel refuses a program.
+    #[error("the kernel refuses the program {program}: {source}")]
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// Why, with the verifier's log.
+        source: ProgramError,
+    },
+    /// The object lacks a program.
+    #[error("the BPF object has no program {0}")]
+    Missing(&'static str),
+    /// A link cannot be made or replaced.
+    #[error("cannot attach {program}: {source}")]
+    Attach {
+        /// The program.
+        program: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Something cannot be pinned.
+    #[error("cannot pin {what}: {source}")]
+    Pin {
+        /// What.
+        what: String,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// What to create maps with; maps that are pinned already keep their sizes.
+#[derive(Clone, Copy, Debug)]
+pub struct MapSizes {
+    /// Capacities that follow the number of Services and endpoints.
+    pub capacity: Capacity,
+    /// Entries of `AFFINITY`.
+    pub affinity: u32,
+}
+
+/// The loaded programs.
+#[derive(Debug)]
+pub struct Programs {
+    ebpf: Ebpf,
+}
+
+impl Programs {
+    /// Loads the object on the maps pinned in `epoch_dir`; creates and pins those that
+    /// are missing there.
+    pub fn load(epoch_dir: &Path, sizes: &MapSizes, features: Features) -> Result<Self, LoadError> {
+        if OBJECT.is_empty() {
+            return Err(LoadError::NoObject);
+        }
+        fs::create_dir_all(epoch_dir).map_err(|source| LoadError::Pin {
+            what: epoch_dir.display().to_string(),
+            source: source.into(),
+        })?;
+        let Capacity {
+            services,
+            frontends,
+            backends,
+            maglev,
+        } = sizes.capacity;
+        let set_retval = u32::from(features.set_retval);
+        let mut loader = EbpfLoader::new();
+        loader
+            .map_max_entries(map::SERVICES, frontends)
+            .map_max_entries(map::MAGLEV, maglev.div_ceil(2))
+            .map_max_entries(map::BACKENDS, backends)
+            .map_max_entries(map::BACKEND_STATS, backends)
+            .map_max_entries(map::SERVICE_STATS, services)
+            .map_max_entries(map::SERVICE_INFO, services)
+            .map_max_entries(map::ZONES, u32::from(u16::MAX))
+            .map_max_entries(map::AFFINITY, sizes.affinity)
+            .override_global("HAS_SET_RETVAL", &set_retval, true);
+        for name in map::ALL {
+            loader.map_pin_path(name, epoch_dir.join(name));
+        }
+        let mut ebpf = loader.load(OBJECT)?;
+        for name in PROGRAMS {
+            let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
+            let loaded = match program {
+                Program::CgroupSockAddr(program) => program.load(),
+                Program::CgroupSock(program) => program.load(),
+                _ => return Err(LoadError::Missing(name)),
+            };
+            loaded.map_err(|source| LoadError::Program {
+                program: name,
+                source,
+            })?;
+        }
+        Ok(Self { ebpf })
+    }
+
+    /// Puts every program into force at `cgroup`: links that are pinned are updated in
+    /// place, so that there is no instant without a program; missing ones, and those
+    /// at another cgroup, are made and pinned.
+    pub fn attach(&mut self, pins: &Pins, cgroup: &Cgroup) -> Result<(), LoadError> {
+        for name in PROGRAMS {
+            let path = pins.link(name);
+            if self.update(name, &path, cgroup)? {
+                continue;
+            }
+            let attach = |source| LoadError::Attach {
+                program: name,
+                source,
+            };
+            let link = self.link(name, cgroup)?;
+            fs::create_dir_all(path.parent().unwrap_or(&path)).map_err(attach)?;
+            link.pin(&path).map_err(|source: PinError| LoadError::Pin {
+                what: path.display().to_string(),
+                source: source.into(),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Updates a pinned link; `false` if there is none at this cgroup.
+    fn update(&self, name: &'static str, path: &Path, cgroup: &Cgroup) -> Result<bool, LoadError> {
+        let attach = |source| LoadError::Attach {
+            program: name,
+            source,
+        };
+        let link = match sys::object_get(path) {
+            Ok(link) => link,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(attach(error)),
+        };
+        if sys::cgroup_link(&link).map_err(attach)?.cgroup_id != cgroup.id {
+            fs::remove_file(path).map_err(attach)?;
+            return Ok(false);
+        }
+        let program = self.ebpf.program(name).ok_or(LoadError::Missing(name))?;
+        let program = program.fd().map_err(|source| LoadError::Program {
+            program: name,
+            source,
+        })?;
+        sys::link_update(&link, program.as_fd()).map_err(attach)?;
+        Ok(true)
+    }
+
+    fn link(&mut self, name: &'static str, cgroup: &Cgroup) -> Result<FdLink, LoadError> {
+        let failed = |source| LoadError::Program {
+            program: name,
+            source,
+        };
+        let no_link = |source: LinkError| LoadError::Attach {
+            program: name,
+            source: io::Error::other(source.to_string()),
+        };
+        match self
+            .ebpf
+            .program_mut(name)
+            .ok_or(LoadError::Missing(name))?
+        {
+            Program::CgroupSockAddr(program) => {
+                let id = program
+                    .attach(&cgroup.dir, CgroupAttachMode::Single)
+                    .map_err(failed)?;
+                program
+                    .take_link(id)
+                    .map_err(failed)?
+                    .try_into()
+                    .map_err(no_link)
+            }
+            Program::CgroupSock(program) => {
+                let id = program
+                    .attach(&cgroup.dir, CgroupAttachMode::Single)
+                    .map_err(failed)?;
+                program
+                    .take_link(id)
+                    .map_err(failed)?
+                    .try_into()
+                    .map_err(no_link)
+            }
+            _ => Err(LoadError::Missing(name)),
+        }
+    }
+}
+
+/// Pins maps of one epoch in another: both then share them.
+pub fn share(from: &Path, to: &Path, names: &[&str]) -> Result<(), LoadError> {
+    let failed = |path: PathBuf, source: Box<dyn std::error::Error + Send + Sync>| LoadError::Pin {
+        what: path.display().to_string(),
+        source,
+    };
+    fs::create_dir_all(to).map_err(|e| failed(to.into(), e.into()))?;
+    for name in names {
+        let (source, target) = (from.join(name), to.join(name));
+        let data =
+            MapData::from_pin(&source).map_err(|error: MapError| failed(source, error.into()))?;
+        data.pin(&target)
+            .map_err(|error| failed(target, error.into()))?;
+    }
+    Ok(())
+}
+
+/// The cgroup at whose sockets the programs act.
+#[derive(Debug)]
+pub struct Cgroup {
+    dir: File,
+    id: u64,
+}
+
+impl Cgroup {
+    /// Opens the directory of a cgroup v2.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::MetadataExt;
+        let dir = File::open(path)?;
+        let id = dir.metadata()?.ino();
+        Ok(Self { dir, id })
+    }
+}

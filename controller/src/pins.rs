@@ -1,0 +1,112 @@
+//! Where state is pinned, and how it is found again.
+//!
+//! ```text
+//! ROOT/abi1/7/SERVICES …   the maps of epoch 7
+//! ROOT/abi1/links/lb_…     the attachments, one a program
+//! ```
+//!
+//! An *epoch* is one complete set of maps. Growing makes the next epoch beside the
+//! current one, fills it, marks it ready, moves the links over and removes the old one;
+//! a crash at any point leaves at least one ready epoch, and the newest ready one counts.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use lb_ebpf::abi::{ABI_VERSION, StatusFlags};
+
+use crate::maps::{Access, Maps, MapsError};
+
+/// The pin directory of one node.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    dir: PathBuf,
+}
+
+impl Pins {
+    /// Below `root`, a directory of a BPF file system.
+    pub fn new(root: &Path) -> Self {
+        Self {
+            dir: root.join(format!("abi{ABI_VERSION}")),
+        }
+    }
+
+    /// The directory of everything that this version pins.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The directory of an epoch.
+    pub fn epoch(&self, epoch: u32) -> PathBuf {
+        self.dir.join(epoch.to_string())
+    }
+
+    /// Where the attachment of a program is pinned.
+    pub fn link(&self, program: &str) -> PathBuf {
+        self.dir.join("links").join(program)
+    }
+
+    /// All epochs, complete or not, newest first.
+    pub fn epochs(&self) -> io::Result<Vec<u32>> {
+        let entries = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        let mut epochs: Vec<u32> = entries
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .collect();
+        epochs.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(epochs)
+    }
+
+    /// The newest epoch whose maps are ready; `None` if nothing is programmed.
+    pub fn current(&self, access: Access) -> Result<Option<(u32, Maps)>, MapsError> {
+        let epochs = self.epochs().map_err(|source| MapsError::Io {
+            what: "list",
+            name: "pins",
+            source,
+        })?;
+        let mut first_error = None;
+        for epoch in epochs {
+            match Maps::open(&self.epoch(epoch), access) {
+                Ok(maps) if maps.status.get(0).flags & StatusFlags::READY != 0 => {
+                    return Ok(Some((epoch, maps)));
+                }
+                // Not filled yet, or left half-made by a crash.
+                Ok(_) => {}
+                Err(error) => {
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+        match first_error {
+            // A half-made epoch without a status is no error, a broken one beside
+            // nothing usable is.
+            Some(error @ MapsError::Layout { .. }) => Err(error),
+            _ => Ok(None),
+        }
+    }
+
+    /// Removes the pins of an epoch; the kernel frees its maps when no program uses them.
+    pub fn remove_epoch(&self, epoch: u32) -> io::Result<()> {
+        remove_dir(&self.epoch(epoch))
+    }
+
+    /// Removes everything: unpinning a link detaches its program.
+    pub fn remove_all(&self) -> io::Result<()> {
+        remove_dir(&self.dir.join("links"))?;
+        for epoch in self.epochs()? {
+            self.remove_epoch(epoch)?;
+        }
+        remove_dir(&self.dir)
+    }
+}
+
+/// Removes a directory and the files in it; absent is fine.
+fn remove_dir(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,217 @@
+//! The plan: what to write so that the maps become as desired.
+//!
+//! [`Planner`] mirrors what is programmed and owns the indices: service ids, backend
+//! slots, regions of the slab. [`Planner::plan`] compares one Service with its mirror
+//! and adds the difference to a [`Batch`]; it does no IO, so the same sequence of calls
+//! from an empty start gives byte-identical maps.
+#![forbid(unsafe_code)]
+
+mod batch;
+mod encode;
+mod filter;
+mod indices;
+mod restore;
+mod service;
+mod slab;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+pub use batch::{Batch, GoneBackend};
+use lb_ebpf::abi::{BackendEntry, FrontendKey, Name, ServiceEntry, TableRef};
+use maglev::Builder;
+pub use restore::{Orphans, Snapshot};
+
+use self::{filter::Filter, indices::Indices, slab::Slab};
+use crate::{
+    desired::ServicePortKey,
+    model::{Family, ObjectName, Protocol},
+};
+
+/// Capacities of the maps, in elements (Maglev: in entries of 4 bytes).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// `SERVICE_STATS`, `SERVICE_INFO`: services.
+    pub services: u32,
+    /// `SERVICES`: frontends.
+    pub frontends: u32,
+    /// `BACKENDS`: backend slots.
+    pub backends: u32,
+    /// `MAGLEV`: entries.
+    pub maglev: u32,
+}
+
+/// What is in use, in the units of [`Capacity`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Services.
+    pub services: u32,
+    /// Frontends.
+    pub frontends: u32,
+    /// Backend slots.
+    pub backends: u32,
+    /// Maglev entries.
+    pub maglev: u32,
+}
+
+/// The maps are too small for a Service: they must grow before it can be planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the maps have no room left: {needed:?} more are needed")]
+pub struct NoRoom {
+    /// What this Service needs beyond what is in use.
+    pub needed: Usage,
+}
+
+/// One service port in one family, as it is programmed.
+#[derive(Clone, Debug)]
+pub(crate) struct Programmed {
+    id: u32,
+    port_name: Arc<str>,
+    protocol: Protocol,
+    family: Family,
+    attributes: encode::Attributes,
+    cluster_table: TableRef,
+    local_table: TableRef,
+    frontends: Vec<(FrontendKey, ServiceEntry)>,
+    /// Slots of its backends, ordered by address and port.
+    slots: Vec<u32>,
+}
+
+impl Programmed {
+    fn is(&self, key: &ServicePortKey) -> bool {
+        self.family == key.family
+            && self.protocol == key.protocol
+            && self.port_name == key.port_name
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Planner {
+    services: HashMap<ObjectName, Vec<Programmed>>,
+    /// Who holds each frontend.
+    owners: HashMap<FrontendKey, ObjectName>,
+    /// Who else wants it: two Services may claim one address (external IPs, hand-made
+    /// ClusterIPs); the name that sorts first holds it.
+    waiting: HashMap<FrontendKey, BTreeSet<ObjectName>>,
+    ids: Indices,
+    slots: Indices,
+    slab: Slab,
+    max_frontends: u32,
+    /// Mirror of `BACKENDS`; free slots keep their generation.
+    backends: Vec<BackendEntry>,
+    filter: Filter,
+    /// Zone names by id - 1. Zones are few and never forgotten.
+    zones: Vec<Arc<str>>,
+    builder: Builder,
+    /// After a restore: a crash may have come between a change of flags and the table
+    /// that follows from it, so each table is written again once (equal entries are not
+    /// stored).
+    distrust_tables: bool,
+}
+
+impl Planner {
+    /// Nothing programmed.
+    pub fn new(capacity: Capacity) -> Self {
+        Self {
+            services: HashMap::new(),
+            owners: HashMap::new(),
+            waiting: HashMap::new(),
+            ids: Indices::new(capacity.services),
+            slots: Indices::new(capacity.backends),
+            slab: Slab::new(capacity.maglev),
+            max_frontends: capacity.frontends,
+            backends: Vec::new(),
+            filter: Filter::default(),
+            zones: Vec::new(),
+            builder: Builder::new(),
+            distrust_tables: false,
+        }
+    }
+
+    /// What is in use, quarantined indices included.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            services: self.ids.used(),
+            frontends: self.owners.len() as u32,
+            backends: self.slots.used(),
+            maglev: self.slab.used(),
+        }
+    }
+
+    /// The capacities it plans for.
+    pub fn capacity(&self) -> Capacity {
+        Capacity {
+            services: self.ids.capacity(),
+            frontends: self.max_frontends,
+            backends: self.slots.capacity(),
+            maglev: self.slab.capacity(),
+        }
+    }
+
+    /// The maps have grown.
+    pub fn grow(&mut self, capacity: Capacity) {
+        self.ids.grow(capacity.services);
+        self.slots.grow(capacity.backends);
+        self.slab.grow(capacity.maglev);
+        self.max_frontends = self.max_frontends.max(capacity.frontends);
+    }
+
+    /// Names of all Services that have something programmed.
+    pub fn programmed(&self) -> impl Iterator<Item = &ObjectName> {
+        self.services.keys()
+    }
+
+    /// Whether indices wait for a grace period before they may be used again.
+    pub fn has_quarantined(&self) -> bool {
+        self.ids.has_quarantined() || self.slots.has_quarantined() || self.slab.has_quarantined()
+    }
+
+    /// A grace period has passed since the last batch was applied: freed indices may be
+    /// used again.
+    pub fn release(&mut self) {
+        self.ids.release();
+        self.slots.release();
+        self.slab.release();
+    }
+
+    /// Id of a zone, new ones are added to the batch. 0 is "no zone", also for names
+    /// that are no label values and for more zones than ids.
+    pub fn zone_id(&mut self, zone: Option<&Arc<str>>, batch: &mut Batch) -> u16 {
+        let Some(zone) = zone else { return 0 };
+        if let Some(index) = self.zones.iter().position(|known| known == zone) {
+            return index as u16 + 1;
+        }
+        let Some(name) = Name::new(zone) else {
+            return 0;
+        };
+        if self.zones.len() >= usize::from(u16::MAX) {
+            return 0;
+        }
+        self.zones.push(Arc::clone(zone));
+        batch.zones.push((self.zones.len() as u32, name));
+        self.zones.len() as u16
+    }
+
+    fn backend(&self, slot: u32) -> BackendEntry {
+        self.backends
+            .get(slot as usize)
+            .copied()
+            .unwrap_or(BackendEntry::FREE)
+    }
+
+    fn set_backend(&mut self, slot: u32, entry: BackendEntry) {
+        let index = slot as usize;
+        if index >= self.backends.len() {
+            self.backends.resize(index + 1, BackendEntry::FREE);
+        }
+        if let Some(place) = self.backends.get_mut(index) {
+            *place = entry;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+//! Restoring the mirror from what is programmed, after a restart.
+//!
+//! Nothing is deleted here (rule K1): what no description accounts for, the trace of
+//! a crash in the middle of a batch, is kept aside as [`Orphans`] and swept once the
+//! desired state is known and programmed.
+
+use std::{collections::HashMap, sync::Arc};
+
+use lb_ebpf::abi::{
+    BackendEntry, FrontendKey, Name, Protocol, ServiceEntry, ServiceInfo, TableRef,
+};
+
+use super::{Batch, Capacity, Planner, Programmed, encode::Attributes};
+use crate::model::{Family, ObjectName};
+
+/// What is programmed, as read back from the maps.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Used elements of `SERVICE_INFO`, by id.
+    pub infos: Vec<(u32, ServiceInfo)>,
+    /// `SERVICES`.
+    pub frontends: Vec<(FrontendKey, ServiceEntry)>,
+    /// `BACKENDS`, from slot 0.
+    pub backends: Vec<BackendEntry>,
+    /// `ZONES`.
+    pub zones: Vec<(u32, Name)>,
+}
+
+/// What no service accounts for; see [`Planner::sweep`].
+#[derive(Debug, Default)]
+pub struct Orphans {
+    frontends: Vec<FrontendKey>,
+    slots: Vec<u32>,
+    tables: Vec<TableRef>,
+}
+
+impl Planner {
+    /// The mirror of `snapshot`.
+    pub fn restore(capacity: Capacity, snapshot: Snapshot) -> (Self, Orphans) {
+        let mut planner = Self::new(capacity);
+        planner.distrust_tables = true;
+        let mut orphans = Orphans::default();
+        planner.restore_zones(snapshot.zones);
+        let mut by_id = planner.restore_services(snapshot.infos);
+        planner.restore_backends(snapshot.backends, &mut by_id, &mut orphans);
+        planner.restore_frontends(snapshot.frontends, &mut by_id, &mut orphans);
+        for (name, programmed) in by_id.into_values() {
+            planner.services.entry(name).or_default().push(programmed);
+        }
+        for services in planner.services.values_mut() {
+            services.sort_by_key(|service| service.id);
+        }
+        (planner, orphans)
+    }
+
+    /// Removes what a crash has left behind. To be called after everything desired has
+    /// been planned: from then on no frontend refers to it.
+    pub fn sweep(&mut self, orphans: Orphans, batch: &mut Batch) {
+        self.distrust_tables = false;
+        for key in orphans.frontends {
+            if !self.owners.contains_key(&key) {
+                batch.filter_cleared.extend(self.filter.remove(&key));
+                batch.removed_frontends.push(key);
+            }
+        }
+        for slot in orphans.slots {
+            let entry = BackendEntry {
+                flags: 0,
+                ..self.backend(slot)
+            };
+            self.set_backend(slot, entry);
+            batch.freed_backends.push((slot, entry));
+            self.slots.free(slot);
+        }
+        for table in orphans.tables {
+            self.slab.free(table);
+        }
+    }
+
+    /// The words of `FILTER` that should not be zero.
+    pub fn filter_words(&self) -> HashMap<u32, u64> {
+        self.filter.words()
+    }
+
+    fn restore_zones(&mut self, mut zones: Vec<(u32, Name)>) {
+        zones.sort_by_key(|(id, _)| *id);
+        for (id, name) in zones {
+            // Ids are dense; a gap could only come from somebody else's write.
+            while self.zones.len() + 1 < id as usize && self.zones.len() < usize::from(u16::MAX) {
+                self.zones.push(Arc::from(""));
+            }
+            self.zones.push(Arc::from(name.as_str()));
+        }
+    }
+
+    fn restore_services(
+        &mut self,
+        infos: Vec<(u32, ServiceInfo)>,
+    ) -> HashMap<u32, (ObjectName, Programmed)> {
+        let mut by_id = HashMap::with_capacity(infos.len());
+        for (id, info) in infos {
+            let Some(protocol) = Protocol::from_number(info.protocol) else {
+                continue;
+            };
+            self.ids.claim(id);
+            self.slab.claim(info.cluster_table);
+            self.slab.claim(info.local_table);
+            let name = ObjectName {
+                namespace: Arc::from(info.namespace.as_str()),
+                name: Arc::from(info.name.as_str()),
+            };
+            let programmed = Programmed {
+                id,
+                port_name: Arc::from(info.port_name.as_str()),
+                protocol,
+                family: if info.family == 6 {
+                    Family::V6
+                } else {
+                    Family::V4
+                },
+                attributes: Attributes::from_info(&info),
+                cluster_table: info.cluster_table,
+                local_table: info.local_table,
+                frontends: Vec::new(),
+                slots: Vec::new(),
+            };
+            by_id.insert(id, (name, programmed));
+        }
+        by_id
+    }
+
+    fn restore_backends(
+        &mut self,
+        backends: Vec<BackendEntry>,
+        by_id: &mut HashMap<u32, (ObjectName, Programmed)>,
+        orphans: &mut Orphans,
+    ) {
+        let used = backends
+            .iter()
+            .rposition(|b| b.generation != 0)
+            .map_or(0, |last| last + 1);
+        self.backends = backends;
+        self.backends.truncate(used);
+        self.backends.shrink_to_fit();
+        for (slot, entry) in (0..).zip(&self.backends) {
+            if entry.flags == 0 {
+                continue;
+            }
+            self.slots.claim(slot);
+            match by_id.get_mut(&entry.service_id) {
+                Some((_, programmed)) => programmed.slots.push(slot),
+                None => orphans.slots.push(slot),
+            }
+        }
+        let mirror = &self.backends;
+        for (_, programmed) in by_id.values_mut() {
+            programmed.slots.sort_by_key(|slot| {
+                mirror
+                    .get(*slot as usize)
+                    .map(|b| (b.addr.octets(), b.port.get()))
+            });
+        }
+    }
+
+    fn restore_frontends(
+        &mut self,
+        mut frontends: Vec<(FrontendKey, ServiceEntry)>,
+        by_id: &mut HashMap<u32, (ObjectName, Programmed)>,
+        orphans: &mut Orphans,
+    ) {
+        frontends.sort_by_key(|(key, _)| (key.addr, key.port.get(), key.protocol, key.scope));
+        for (key, entry) in frontends {
+            self.filter.add(&key);
+            // A table that only a frontend knows is the old one of an interrupted change:
+            // it must not be handed out while the frontend refers to it.
+            if !entry.table.is_empty() && self.slab.claim(entry.table) {
+                orphans.tables.push(entry.table);
+            }
+            match by_id.get_mut(&entry.service_id) {
+                Some((name, programmed)) => {
+                    self.owners.insert(key, name.clone());
+                    programmed.frontends.push((key, entry));
+                }
+                None => orphans.frontends.push(key),
+            }
+        }
+    }
+}

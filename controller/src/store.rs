@@ -1,0 +1,141 @@
+//! The store: what the sources have said so far.
+//!
+//! Input: [`Event`]s in any order between objects, repeated at will. Output: the current
+//! records, and the names of the Services whose records really changed since they were
+//! last asked for (rules A15, B18). The final state depends only on the last event of
+//! each object, so a relist, a restart and a fresh start all end alike.
+#![forbid(unsafe_code)]
+
+mod listing;
+mod slices;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    mem,
+};
+
+use listing::Listing;
+use slices::Slices;
+
+use crate::model::{EndpointSlice, Event, Kind, NodeInfo, ObjectName, Service};
+
+/// Services, their EndpointSlices, and this node.
+#[derive(Debug, Default)]
+pub struct Store {
+    services: HashMap<ObjectName, Service>,
+    slices: Slices,
+    node: NodeInfo,
+    service_listing: Listing,
+    slice_listing: Listing,
+    dirty: BTreeSet<ObjectName>,
+}
+
+impl Store {
+    /// An empty store that has not synced.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in one event.
+    pub fn apply(&mut self, event: Event) {
+        match event {
+            Event::Listing(Kind::Services) => {
+                self.service_listing.begin(self.services.keys().cloned());
+            }
+            Event::Listing(Kind::EndpointSlices) => {
+                self.slice_listing.begin(self.slices.names().cloned());
+            }
+            Event::Listed(Kind::Services) => {
+                for name in self.service_listing.end() {
+                    self.set_service(name, None);
+                }
+            }
+            Event::Listed(Kind::EndpointSlices) => {
+                for name in self.slice_listing.end() {
+                    self.set_slice(name, None);
+                }
+            }
+            Event::Service(name, service) => {
+                self.service_listing.seen(&name);
+                self.set_service(name, service);
+            }
+            Event::EndpointSlice(name, slice) => {
+                self.slice_listing.seen(&name);
+                self.set_slice(name, slice);
+            }
+            Event::Node(node) => self.set_node(node),
+        }
+    }
+
+    /// Whether both kinds have been listed once; nothing may be programmed before
+    /// (rule K1).
+    pub fn synced(&self) -> bool {
+        self.service_listing.complete() && self.slice_listing.complete()
+    }
+
+    /// Services whose desired state may have changed since the last call. A name that
+    /// [`Store::service`] does not know (any more) is a Service to remove.
+    pub fn take_dirty(&mut self) -> BTreeSet<ObjectName> {
+        mem::take(&mut self.dirty)
+    }
+
+    /// Whether [`Store::take_dirty`] would return anything.
+    pub fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// The Service of that name.
+    pub fn service(&self, name: &ObjectName) -> Option<&Service> {
+        self.services.get(name)
+    }
+
+    /// All Services, in no particular order.
+    pub fn services(&self) -> impl ExactSizeIterator<Item = (&ObjectName, &Service)> {
+        self.services.iter()
+    }
+
+    /// The EndpointSlices of a Service, sorted by name; also those that arrived before
+    /// their Service (rule B16).
+    pub fn slices_of(&self, service: &ObjectName) -> Vec<&EndpointSlice> {
+        self.slices.of(service).collect()
+    }
+
+    /// Number of EndpointSlices.
+    pub fn slice_count(&self) -> usize {
+        self.slices.len()
+    }
+
+    /// This node.
+    pub fn node(&self) -> &NodeInfo {
+        &self.node
+    }
+
+    fn set_service(&mut self, name: ObjectName, service: Option<Service>) {
+        if self.services.get(&name) == service.as_ref() {
+            return;
+        }
+        match service {
+            Some(service) => self.services.insert(name.clone(), service),
+            None => self.services.remove(&name),
+        };
+        self.dirty.insert(name);
+    }
+
+    fn set_slice(&mut self, name: ObjectName, slice: Option<EndpointSlice>) {
+        for service in self.slices.set(name, slice).into_iter().flatten() {
+            if self.services.contains_key(&service) {
+                self.dirty.insert(service);
+            }
+        }
+    }
+
+    /// Rule D7.
+    fn set_node(&mut self, node: NodeInfo) {
+        if self.node != node {
+            self.node = node;
+            self.dirty.extend(self.services.keys().cloned());
+        }
+    }
+}

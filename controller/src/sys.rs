@@ -1,0 +1,291 @@
+//! The one door to bpf(2) for what aya 0.14 does not offer: batch operations, link
+//! updates, link queries; and to mmap(2) for mmapable arrays.
+//!
+//! Every function is safe to call: keys and values are `zerocopy` types, so the
+//! kernel reads and writes plain bytes of the sizes that the caller checked against
+//! the map ([`crate::maps`] does so when it opens one).
+#![expect(unsafe_code, reason = "raw system calls")]
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+    path::Path,
+};
+
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// Calls bpf(2) with `attr` filled in by `fill`.
+fn bpf(cmd: bpf_cmd, fill: impl FnOnce(&mut bpf_attr)) -> (i64, bpf_attr) {
+    // SAFETY: `bpf_attr` is a union of plain integers; zero is valid.
+    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+    fill(&mut attr);
+    // SAFETY: the kernel reads (and for batches writes) `attr`, whose size we state,
+    // and the buffers whose addresses `fill` took from live slices.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            cmd as libc::c_long,
+            &raw mut attr,
+            size_of::<bpf_attr>(),
+        )
+    };
+    (result, attr)
+}
+
+fn check(result: i64) -> io::Result<i64> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+/// Inserts or replaces `values[i]` under `keys[i]`. On an error, the number of
+/// elements before it is returned with it.
+pub(crate) fn update_batch<K, V>(map: impl AsFd, keys: &[K], values: &[V]) -> Result<(), BatchError>
+where
+    K: IntoBytes + Immutable,
+    V: IntoBytes + Immutable,
+{
+    assert_eq!(keys.len(), values.len(), "a value for each key");
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let (result, attr) = bpf(bpf_cmd::BPF_MAP_UPDATE_BATCH, |attr| {
+        // SAFETY: writing plain fields of the union's `batch` member.
+        let batch = unsafe { &mut attr.batch };
+        batch.map_fd = map.as_fd().as_raw_fd() as u32;
+        batch.keys = keys.as_ptr() as u64;
+        batch.values = values.as_ptr() as u64;
+        batch.count = keys.len() as u32;
+    });
+    BatchError::check(result, &attr)
+}
+
+/// Deletes `keys`; one that is absent is no error.
+pub(crate) fn delete_batch<K>(map: impl AsFd, keys: &[K]) -> Result<(), BatchError>
+where
+    K: IntoBytes + Immutable,
+{
+    let map = map.as_fd();
+    let mut rest = keys;
+    while !rest.is_empty() {
+        let (result, attr) = bpf(bpf_cmd::BPF_MAP_DELETE_BATCH, |attr| {
+            // SAFETY: writing plain fields of the union's `batch` member.
+            let batch = unsafe { &mut attr.batch };
+            batch.map_fd = map.as_raw_fd() as u32;
+            batch.keys = rest.as_ptr() as u64;
+            batch.count = rest.len() as u32;
+        });
+        match BatchError::check(result, &attr) {
+            // The kernel stops at an absent key: go on after it.
+            Err(error) if error.source.raw_os_error() == Some(libc::ENOENT) => {
+                rest = rest.get(error.done + 1..).unwrap_or_default();
+            }
+            other => return other,
+        }
+    }
+    Ok(())
+}
+
+/// A batch operation that stopped half-way.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped after {done} elements: {source}")]
+pub struct BatchError {
+    /// Elements that were done.
+    pub done: usize,
+    /// Why the next one was not.
+    pub source: io::Error,
+}
+
+impl BatchError {
+    fn check(result: i64, attr: &bpf_attr) -> Result<(), Self> {
+        if result >= 0 {
+            return Ok(());
+        }
+        let source = io::Error::last_os_error();
+        // SAFETY: reading a plain field of the member that was written.
+        let done = unsafe { attr.batch.count } as usize;
+        Err(Self { done, source })
+    }
+
+    /// Whether the map is full.
+    pub fn is_full(&self) -> bool {
+        matches!(self.source.raw_os_error(), Some(libc::E2BIG | libc::ENOSPC))
+    }
+}
+
+/// All elements of a hash map. Elements that change meanwhile may be missed or seen
+/// twice, as always with BPF hashes.
+pub(crate) fn dump<K, V>(map: impl AsFd, max_entries: u32) -> io::Result<Vec<(K, V)>>
+where
+    K: FromBytes + IntoBytes + Immutable + Clone,
+    V: FromBytes + IntoBytes + Immutable + Clone,
+{
+    /// Elements asked for at a time: more than any bucket can be expected to hold.
+    const CHUNK: usize = 4096;
+    let map = map.as_fd();
+    let mut out = Vec::new();
+    let mut size = CHUNK.min(max_entries as usize).max(64);
+    let mut cursor: Option<u32> = None;
+    loop {
+        let mut keys: Vec<K> = vec![K::new_zeroed(); size];
+        let mut values: Vec<V> = vec![V::new_zeroed(); size];
+        let mut next = 0u32;
+        let (result, attr) = bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, |attr| {
+            // SAFETY: writing plain fields of the union's `batch` member.
+            let batch = unsafe { &mut attr.batch };
+            batch.map_fd = map.as_raw_fd() as u32;
+            batch.in_batch = cursor.as_ref().map_or(0, |c| std::ptr::from_ref(c) as u64);
+            batch.out_batch = &raw mut next as u64;
+            batch.keys = keys.as_mut_ptr() as u64;
+            batch.values = values.as_mut_ptr() as u64;
+            batch.count = size as u32;
+        });
+        let error = (result < 0).then(io::Error::last_os_error);
+        let end = error.as_ref().and_then(io::Error::raw_os_error);
+        if end == Some(libc::ENOSPC) {
+            // One bucket holds more than we have room for.
+            size *= 2;
+            continue;
+        }
+        if let Some(error) = error
+            && end != Some(libc::ENOENT)
+        {
+            return Err(error);
+        }
+        // SAFETY: reading a plain field of the member that was written.
+        let count = unsafe { attr.batch.count } as usize;
+        out.extend(keys.into_iter().zip(values).take(count));
+        if end == Some(libc::ENOENT) {
+            return Ok(out);
+        }
+        cursor = Some(next);
+    }
+}
+
+/// Replaces the program of a link; there is no instant without one.
+pub(crate) fn link_update(link: impl AsFd, program: impl AsFd) -> io::Result<()> {
+    let (result, _) = bpf(bpf_cmd::BPF_LINK_UPDATE, |attr| {
+        // SAFETY: writing plain fields of the union's `link_update` member.
+        let update = unsafe { &mut attr.link_update };
+        update.link_fd = link.as_fd().as_raw_fd() as u32;
+        update.__bindgen_anon_1.new_prog_fd = program.as_fd().as_raw_fd() as u32;
+    });
+    check(result).map(drop)
+}
+
+/// Opens a pinned object.
+pub(crate) fn object_get(path: &Path) -> io::Result<OwnedFd> {
+    let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;
+    let (result, _) = bpf(bpf_cmd::BPF_OBJ_GET, |attr| {
+        attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    });
+    let fd = check(result)?;
+    // SAFETY: the kernel just gave us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// What the kernel says about a cgroup link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CgroupLink {
+    /// Id of the attached program.
+    pub program_id: u32,
+    /// Inode number of the cgroup's directory; 0 once the cgroup is gone.
+    pub cgroup_id: u64,
+}
+
+/// Queries a cgroup link.
+pub fn cgroup_link(link: impl AsFd) -> io::Result<CgroupLink> {
+    // SAFETY: a struct of plain integers; zero is valid.
+    let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
+    let (result, _) = bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, |attr| {
+        // SAFETY: writing plain fields of the union's `info` member.
+        let query = unsafe { &mut attr.info };
+        query.bpf_fd = link.as_fd().as_raw_fd() as u32;
+        query.info_len = size_of::<bpf_link_info>() as u32;
+        query.info = &raw mut info as u64;
+    });
+    check(result)?;
+    // SAFETY: all our links are cgroup links; the member is plain integers anyway.
+    let cgroup_id = unsafe { info.__bindgen_anon_1.cgroup.cgroup_id };
+    Ok(CgroupLink {
+        program_id: info.prog_id,
+        cgroup_id,
+    })
+}
+
+/// Waits until no program that runs now runs any more.
+///
+/// `MEMBARRIER_CMD_GLOBAL` is an RCU grace period on all CPUs, and programs run under
+/// RCU. Where the kernel refuses it (`nohz_full`), one second is far more than any
+/// program's run time.
+pub(crate) fn grace_period() {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: takes integers.
+    if unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) } != 0 {
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+}
+
+/// A shared mapping of a whole mmapable array.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    start: *mut u8,
+    len: usize,
+}
+
+// SAFETY: the mapping is plain memory owned by this value; access goes through
+// volatile reads and writes below.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; concurrent readers of single words are what the memory is for.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps `len` bytes.
+    pub(crate) fn new(map: impl AsFd, len: usize, writable: bool) -> io::Result<Self> {
+        let len = len.next_multiple_of(4096);
+        let prot = libc::PROT_READ | if writable { libc::PROT_WRITE } else { 0 };
+        // SAFETY: a new shared mapping at an address of the kernel's choice.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                len,
+                prot,
+                libc::MAP_SHARED,
+                map.as_fd().as_raw_fd(),
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self {
+            start: start.cast(),
+            len,
+        })
+    }
+
+    /// Reads the `T` at byte `offset`.
+    pub(crate) fn read<T: FromBytes>(&self, offset: usize) -> T {
+        assert!(offset + size_of::<T>() <= self.len && offset.is_multiple_of(align_of::<T>()));
+        // SAFETY: inside the mapping and aligned, as just checked; any bits are a `T`.
+        unsafe { self.start.add(offset).cast::<T>().read_volatile() }
+    }
+
+    /// Writes `value` at byte `offset`.
+    pub(crate) fn write<T: IntoBytes + Immutable>(&self, offset: usize, value: T) {
+        assert!(offset + size_of::<T>() <= self.len && offset.is_multiple_of(align_of::<T>()));
+        // SAFETY: inside the mapping and aligned, as just checked; only writable
+        // mappings are given to writers, another one would fault.
+        unsafe { self.start.add(offset).cast::<T>().write_volatile(value) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: exactly what `new` mapped; nothing refers to it any more.
+        unsafe { libc::munmap(self.start.cast(), self.len) };
+    }
+}

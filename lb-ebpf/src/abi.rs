@@ -1,0 +1,100 @@
+//! Every map key and value, flag and limit that kernel and userspace share.
+//!
+//! Types are `repr(C)`, made of integers only, without implicit padding (zerocopy
+//! refuses to compile them otherwise), and have their sizes asserted. Any change
+//! of layout or meaning needs a new [`ABI_VERSION`]: pins live in a directory
+//! named after it.
+
+mod addr;
+mod backend;
+mod flow;
+mod service;
+mod status;
+
+pub use addr::{Addr, Port};
+pub use backend::{BackendEntry, BackendFlags, BackendStats};
+pub use flow::{
+    AffinityEntry, AffinityKey, ClientKind, ConnectedFlow, DATAGRAM_FLOWS, DatagramFlow,
+    DatagramFlows,
+};
+pub use service::{
+    FrontendFlags, FrontendKey, FrontendKind, Protocol, Scope, ServiceEntry, ServiceInfo,
+    ServiceStats, TableRef,
+};
+pub use status::{Name, Status, StatusFlags};
+
+/// Version of everything in this module; part of the pin directory's name.
+pub const ABI_VERSION: u32 = 1;
+
+/// Number of 64-bit words in the `FILTER` map: 2^20 bits, 128 KiB.
+///
+/// One bit per frontend; a clear bit proves that an address is no frontend. At
+/// 100,000 frontends one foreign destination in eleven still pays for a hash lookup.
+pub const FILTER_WORDS: u32 = 1 << 14;
+
+/// Names of the maps, as pinned and as in the object's BTF.
+pub mod map {
+    /// Hash: [`FrontendKey`](super::FrontendKey) → [`ServiceEntry`](super::ServiceEntry).
+    pub const SERVICES: &str = "SERVICES";
+    /// Mmapable array of `[u32; 2]`: Maglev tables, two backend slots to an element.
+    pub const MAGLEV: &str = "MAGLEV";
+    /// Mmapable array of [`BackendEntry`](super::BackendEntry), indexed by backend slot.
+    pub const BACKENDS: &str = "BACKENDS";
+    /// Mmapable array of [`BackendStats`](super::BackendStats), indexed by backend slot.
+    pub const BACKEND_STATS: &str = "BACKEND_STATS";
+    /// Mmapable array of [`ServiceStats`](super::ServiceStats), indexed by service id.
+    pub const SERVICE_STATS: &str = "SERVICE_STATS";
+    /// Mmapable array of [`ServiceInfo`](super::ServiceInfo), indexed by service id. Userspace only.
+    pub const SERVICE_INFO: &str = "SERVICE_INFO";
+    /// Hash: zone id (u32) → [`Name`](super::Name). Userspace only.
+    pub const ZONES: &str = "ZONES";
+    /// Mmapable array of `u64`: the frontend filter.
+    pub const FILTER: &str = "FILTER";
+    /// LRU hash: [`AffinityKey`](super::AffinityKey) → [`AffinityEntry`](super::AffinityEntry).
+    pub const AFFINITY: &str = "AFFINITY";
+    /// Socket storage: [`ConnectedFlow`](super::ConnectedFlow).
+    pub const CONNECTED: &str = "CONNECTED";
+    /// Socket storage: [`DatagramFlows`](super::DatagramFlows).
+    pub const DATAGRAM: &str = "DATAGRAM";
+    /// Mmapable array with one [`Status`](super::Status).
+    pub const STATUS: &str = "STATUS";
+
+    /// All of them, in the order in which they are created.
+    pub const ALL: [&str; 12] = [
+        SERVICES,
+        MAGLEV,
+        BACKENDS,
+        BACKEND_STATS,
+        SERVICE_STATS,
+        SERVICE_INFO,
+        ZONES,
+        FILTER,
+        AFFINITY,
+        CONNECTED,
+        DATAGRAM,
+        STATUS,
+    ];
+}
+
+/// Declares an ABI struct: derives the byte conversions (padding is a compile
+/// error), asserts the size, and makes it a `Pod` for aya in userspace.
+macro_rules! abi_type {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident [$size:literal] { $($body:tt)* }) => {
+        $(#[$meta])*
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq,
+            zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout,
+        )]
+        #[repr(C)]
+        $vis struct $name { $($body)* }
+
+        const _: () = assert!(size_of::<$name>() == $size);
+
+        // SAFETY: `IntoBytes` and `FromBytes` above prove that the type has no
+        // padding and that every bit pattern is valid.
+        #[cfg(feature = "user")]
+        #[expect(unsafe_code, reason = "aya's Pod is an unsafe marker; the orphan rule puts it here")]
+        unsafe impl aya::Pod for $name {}
+    };
+}
+pub(crate) use abi_type;

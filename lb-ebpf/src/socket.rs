@@ -1,0 +1,261 @@
+//! The path of the socket hooks, top to bottom.
+//!
+//! `connect` translates once per TCP connection or connected UDP socket, `sendmsg`
+//! once per flow of an unconnected UDP socket (each later datagram costs one look at
+//! the socket's own state); `recvmsg` and `getpeername` show the application the
+//! address that it dialled (rule G6); `release` counts the end.
+#![forbid(unsafe_code)]
+
+use crate::{
+    abi::{
+        Addr, BackendFlags, ConnectedFlow, DATAGRAM_FLOWS, DatagramFlow, FrontendFlags,
+        FrontendKey, Port, ServiceEntry,
+    },
+    select::{self, Choice},
+    tables::{BackendCounter, Environment, FlowTable, ServiceCounter, Socket, Tables},
+};
+
+/// How often another backend is tried when two VIPs of one socket meet in one; of two
+/// equal backends, one in 65,536 sockets misses the other.
+const OTHER_BACKEND_TRIES: usize = 16;
+
+/// What becomes of a connect() or a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// None of our business: leave the address as it is.
+    Pass,
+    /// Go there instead.
+    Translate(Addr, Port),
+    /// No endpoint anywhere: ECONNREFUSED (rules C11, C13).
+    Refuse,
+    /// Endpoints, but none that the policy allows: EHOSTUNREACH (rules C12, C13).
+    Drop,
+}
+
+/// A socket connects to `key`.
+#[inline(always)]
+pub fn connect<T, C>(tables: &T, ctx: &C, key: &FrontendKey) -> Verdict
+where
+    T: Tables,
+    C: Environment + Socket,
+{
+    if let Some(old) = ctx.connected() {
+        // The socket was connected before: whatever comes next, that flow is over.
+        count_closed(tables, &old);
+        ctx.forget_connected();
+    }
+    let Some(service) = select::frontend(tables, key) else {
+        return Verdict::Pass;
+    };
+    let Some(choice) = select::backend(tables, ctx, &service) else {
+        return no_backend(tables, &service);
+    };
+    count_opened(tables, &service, choice);
+    let flow = ConnectedFlow {
+        vip: key.addr,
+        backend: choice.backend.addr,
+        vip_port: key.port,
+        backend_port: choice.backend.port,
+        slot: choice.slot,
+        generation: choice.backend.generation,
+        service_id: service.service_id,
+        protocol: u32::from(key.protocol),
+        reserved: 0,
+        netns: ctx.netns_cookie(),
+    };
+    if !ctx.set_connected(&flow) {
+        tables.count_service(service.service_id, ServiceCounter::Untracked);
+    }
+    Verdict::Translate(choice.backend.addr, choice.backend.port)
+}
+
+/// An unconnected UDP socket sends a datagram to `key`.
+#[inline(always)]
+pub fn sendmsg<T, C>(tables: &T, ctx: &C, key: &FrontendKey) -> Verdict
+where
+    T: Tables,
+    C: Environment + Socket,
+{
+    if !tables.may_be_frontend(key) {
+        return Verdict::Pass;
+    }
+    if let Some(flows) = ctx.datagram()
+        && let Some((addr, port)) = known_flow(tables, &flows, key)
+    {
+        return Verdict::Translate(addr, port);
+    }
+    let Some(service) = select::frontend(tables, key) else {
+        return Verdict::Pass;
+    };
+    let Some(mut choice) = select::backend(tables, ctx, &service) else {
+        return no_backend(tables, &service);
+    };
+    let Some(flows) = ctx.datagram_or_create() else {
+        count_opened(tables, &service, choice);
+        tables.count_service(service.service_id, ServiceCounter::Untracked);
+        return Verdict::Translate(choice.backend.addr, choice.backend.port);
+    };
+    let mut state = DatagramFlow::VALID;
+    if let Some(other) = with_same_backend(&flows, choice) {
+        match another_backend(tables, ctx, &service, &flows) {
+            Some(another) => choice = another,
+            None => {
+                state |= DatagramFlow::SHARED;
+                flows.set_state(other, state);
+                tables.count_service(service.service_id, ServiceCounter::SharedBackend);
+            }
+        }
+    }
+    count_opened(tables, &service, choice);
+    let index = flows.oldest();
+    if flows.state(index) != 0 {
+        let (slot, generation) = flows.slot(index);
+        count_closed_slot(tables, slot, generation);
+    }
+    let flow = DatagramFlow {
+        vip: key.addr,
+        backend: choice.backend.addr,
+        vip_port: key.port,
+        backend_port: choice.backend.port,
+        slot: choice.slot,
+        generation: choice.backend.generation,
+        state,
+    };
+    flows.put(index, &flow);
+    flows.set_recent(index);
+    Verdict::Translate(choice.backend.addr, choice.backend.port)
+}
+
+/// A UDP socket receives a datagram from `addr`:`port`; what to show instead.
+#[inline(always)]
+pub fn recvmsg<C: Socket>(ctx: &C, addr: Addr, port: Port) -> Option<(Addr, Port)> {
+    if let Some(flows) = ctx.datagram() {
+        let recent = flows.recent();
+        if flows.state(recent) & DatagramFlow::SHARED != 0 && flows.backend(recent) == (addr, port)
+        {
+            return Some(flows.vip(recent));
+        }
+        for index in 0..DATAGRAM_FLOWS {
+            if flows.state(index) != 0 && flows.backend(index) == (addr, port) {
+                return Some(flows.vip(index));
+            }
+        }
+    }
+    peer(ctx, addr, port)
+}
+
+/// The peer address of a connected socket; what to show instead of `addr`:`port`.
+#[inline(always)]
+pub fn peer<C: Socket>(ctx: &C, addr: Addr, port: Port) -> Option<(Addr, Port)> {
+    let flow = ctx.connected()?;
+    (flow.backend == addr && flow.backend_port == port).then_some((flow.vip, flow.vip_port))
+}
+
+/// A socket is closed.
+#[inline(always)]
+pub fn release<T: Tables, C: Socket>(tables: &T, ctx: &C) {
+    if let Some(flow) = ctx.connected() {
+        count_closed(tables, &flow);
+    }
+    if let Some(flows) = ctx.datagram() {
+        for index in 0..DATAGRAM_FLOWS {
+            if flows.state(index) != 0 {
+                let (slot, generation) = flows.slot(index);
+                count_closed_slot(tables, slot, generation);
+            }
+        }
+    }
+}
+
+/// The backend of a flow that the socket already has, as long as that backend serves,
+/// whatever else has changed (design of rule C16 for datagrams).
+#[inline(always)]
+fn known_flow<T: Tables, F: FlowTable>(
+    tables: &T,
+    flows: &F,
+    key: &FrontendKey,
+) -> Option<(Addr, Port)> {
+    for index in 0..DATAGRAM_FLOWS {
+        let state = flows.state(index);
+        if state == 0 || flows.vip(index) != (key.addr, key.port) {
+            continue;
+        }
+        let (slot, generation) = flows.slot(index);
+        let backend = tables.backend(slot)?;
+        if backend.generation != generation
+            || !backend.has(BackendFlags::USED | BackendFlags::SERVING)
+        {
+            flows.set_state(index, 0);
+            count_closed_slot(tables, slot, generation);
+            return None;
+        }
+        if state & DatagramFlow::SHARED != 0 {
+            flows.set_recent(index);
+        }
+        return Some((backend.addr, backend.port));
+    }
+    None
+}
+
+/// A flow of the socket whose backend has the address of `choice`.
+#[inline(always)]
+fn with_same_backend<F: FlowTable>(flows: &F, choice: Choice) -> Option<usize> {
+    (0..DATAGRAM_FLOWS).find(|index| {
+        flows.state(*index) != 0
+            && flows.backend(*index) == (choice.backend.addr, choice.backend.port)
+    })
+}
+
+/// A backend that no other flow of the socket uses. Affinity outranks this: its
+/// backend is kept even if shared.
+#[inline(always)]
+fn another_backend<T: Tables, E: Environment, F: FlowTable>(
+    tables: &T,
+    env: &E,
+    service: &ServiceEntry,
+    flows: &F,
+) -> Option<Choice> {
+    if service.affinity_secs != 0 {
+        return None;
+    }
+    for _ in 0..OTHER_BACKEND_TRIES {
+        let choice = select::any_backend(tables, env, service)?;
+        if with_same_backend(flows, choice).is_none() {
+            return Some(choice);
+        }
+    }
+    None
+}
+
+#[inline(always)]
+fn no_backend<T: Tables>(tables: &T, service: &ServiceEntry) -> Verdict {
+    if service.flags & FrontendFlags::DROP == 0 {
+        tables.count_service(service.service_id, ServiceCounter::Refused);
+        Verdict::Refuse
+    } else {
+        tables.count_service(service.service_id, ServiceCounter::Dropped);
+        Verdict::Drop
+    }
+}
+
+#[inline(always)]
+fn count_opened<T: Tables>(tables: &T, service: &ServiceEntry, choice: Choice) {
+    tables.count_service(service.service_id, ServiceCounter::Opened);
+    tables.count_backend(choice.slot, BackendCounter::Opened);
+}
+
+#[inline(always)]
+fn count_closed<T: Tables>(tables: &T, flow: &ConnectedFlow) {
+    count_closed_slot(tables, flow.slot, flow.generation);
+}
+
+/// Counts only if the slot still is the one that was opened.
+#[inline(always)]
+fn count_closed_slot<T: Tables>(tables: &T, slot: u32, generation: u32) {
+    if tables
+        .backend(slot)
+        .is_some_and(|backend| backend.generation == generation)
+    {
+        tables.count_backend(slot, BackendCounter::Closed);
+    }
+}

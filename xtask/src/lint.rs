@@ -1,0 +1,57 @@
+//! `cargo xtask lint`: formatting, then clippy on both sides, warnings being errors.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::exit::{self, CHECK};
+use crate::setup::{self, BpfTools, Scope, components};
+use crate::workspace::Workspace;
+use crate::{bpf, exec, ui};
+
+/// Check formatting and run clippy on the host side and on the BPF program.
+#[derive(clap::Args)]
+pub(crate) struct Args {}
+
+pub(crate) fn run(workspace: &Workspace, _: &Args) -> Result<()> {
+    let tools = setup::ensure(workspace, &[Scope::Build])?;
+    bpf::build(workspace, &tools)?;
+    check(workspace, &tools)
+}
+
+/// All lints; the BPF object must have been built. Stops at the first that fails.
+pub(crate) fn check(workspace: &Workspace, tools: &BpfTools) -> Result<()> {
+    let heading = ui::heading("lint");
+    let missing = components::ensure_linters(workspace);
+    if !missing.is_empty() {
+        let names = missing.join(" ");
+        return Err(exit::machine(format!(
+            "linting needs {names}: run `rustup component add {names}`, or leave linting out \
+             (`cargo xtask test --no-lint`)"
+        )));
+    }
+    // `cargo fmt` has no target directory, so it is not made by `Workspace::cargo`.
+    let mut fmt = Command::new(&workspace.cargo);
+    fmt.args(["fmt", "--all", "--check"])
+        .current_dir(&workspace.root);
+    exec::visibly(&mut fmt, CHECK, "cargo fmt --all --check")?;
+    let mut clippy = workspace.cargo("clippy");
+    clippy.args(["--workspace", "--all-targets", "--", "-D", "warnings"]);
+    exec::visibly(&mut clippy, CHECK, "cargo clippy")?;
+    bpf_program(workspace, tools)?;
+    heading.done();
+    Ok(())
+}
+
+/// Clippy on the BPF program where its toolchain has one (Debian's has not); the build has
+/// shown the compiler's own warnings already.
+fn bpf_program(workspace: &Workspace, tools: &BpfTools) -> Result<()> {
+    let driver = tools.toolchain.sysroot.join("bin/cargo-clippy");
+    if !driver.is_file() {
+        ui::warn("the BPF program is not linted: its rustc comes without clippy");
+        return Ok(());
+    }
+    let mut clippy = bpf::cargo(workspace, tools, "clippy");
+    clippy.args(["--", "-D", "warnings"]);
+    exec::visibly(&mut clippy, CHECK, "cargo clippy on the BPF program")
+}
