@@ -1,15 +1,24 @@
 //! The per-node controller: Kubernetes objects → model → desired → plan → maps.
 //!
-//! Nothing flows back: [`model`] knows no Kubernetes type, [`desired`] does no IO.
+//! Nothing flows back: [`model`] knows no Kubernetes type, [`desired`] does no IO,
+//! [`plan`] does no IO, [`apply`] is the only writer of maps.
 
 pub mod apply;
+pub mod config;
 pub mod convert;
+pub mod daemon;
+pub mod datapath;
 pub mod desired;
+pub mod exit;
+pub mod health;
 pub mod kernel;
 pub mod loader;
 pub mod maps;
+pub mod metrics;
 pub mod model;
 pub mod pins;
 pub mod plan;
+pub mod reconcile;
+pub mod source;
 pub mod store;
 pub mod sys;

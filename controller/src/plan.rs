@@ -23,6 +23,7 @@ pub use batch::{Batch, GoneBackend};
 use lb_ebpf::abi::{BackendEntry, FrontendKey, Name, ServiceEntry, TableRef};
 use maglev::Builder;
 pub use restore::{Orphans, Snapshot};
+pub use service::needs;
 
 use self::{filter::Filter, indices::Indices, slab::Slab};
 use crate::{
@@ -56,12 +57,23 @@ pub struct Usage {
     pub maglev: u32,
 }
 
+impl std::ops::AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        self.services += other.services;
+        self.frontends += other.frontends;
+        self.backends += other.backends;
+        self.maglev += other.maglev;
+    }
+}
+
 /// The maps are too small for a Service: they must grow before it can be planned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the maps have no room left: {needed:?} more are needed")]
 pub struct NoRoom {
     /// What this Service needs beyond what is in use.
     pub needed: Usage,
+    /// Whether no free region of the slab was long enough.
+    pub slab: bool,
 }
 
 /// One service port in one family, as it is programmed.

@@ -27,7 +27,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     bpf::build(workspace, &tools)?;
     build::programs(workspace, true)?;
     let heading = ui::heading("criterion");
-    let mut criterion = workspace.cargo("bench");
+    let mut criterion = workspace.cargo(&["bench"]);
     criterion
         .args(["--package", "lb-bench", "--"])
         .args(&args.pass_on);

@@ -4,7 +4,7 @@
 //! every machine with the same compiler.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -35,7 +35,7 @@ const PROFILE: [&str; 5] = [
 pub(crate) fn build(workspace: &Workspace, tools: &BpfTools) -> Result<()> {
     let heading = ui::heading("BPF object");
     exec::visibly(
-        &mut cargo(workspace, tools, "build"),
+        &mut command(workspace, tools, None, "build"),
         STEP,
         "building the BPF object",
     )?;
@@ -57,14 +57,21 @@ pub(crate) fn build(workspace: &Workspace, tools: &BpfTools) -> Result<()> {
 }
 
 /// `cargo VERB` for the BPF program with the BPF toolchain, up to and without a `--`.
-pub(crate) fn cargo(workspace: &Workspace, tools: &BpfTools, verb: &str) -> Command {
+/// A verb cargo lacks is run as the program `external` (`cargo-clippy`), by path: on PATH
+/// stand rustup's proxies, which would pick another toolchain.
+pub(crate) fn command(
+    workspace: &Workspace,
+    tools: &BpfTools,
+    external: Option<&Path>,
+    verb: &str,
+) -> Command {
     let own_cargo = tools.toolchain.sysroot.join("bin/cargo");
     let cargo = if own_cargo.is_file() {
         own_cargo
     } else {
         workspace.cargo.clone()
     };
-    let mut command = plain(&cargo);
+    let mut command = plain(external.unwrap_or(&cargo));
     command
         .arg(verb)
         .args(["-Z", "build-std=core", "--target", TARGET, "--release"])

@@ -29,7 +29,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
 pub(crate) fn programs(workspace: &Workspace, release: bool) -> Result<()> {
     let profile = if release { "release" } else { "debug" };
     let heading = ui::heading(&format!("programs ({profile})"));
-    let mut cargo = workspace.cargo("build");
+    let mut cargo = workspace.cargo(&["build"]);
     cargo.args(["--workspace", "--exclude", "xtask", "--bins"]);
     if release {
         cargo.arg("--release");

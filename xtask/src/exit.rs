@@ -15,9 +15,13 @@ pub(crate) const STEP: u8 = 3;
 pub(crate) const USAGE: u8 = 64;
 
 pub(crate) const HELP: &str = "\
-Exit codes: 0 success; 1 a test, lint or benchmark failed; 2 the machine lacks something \
-(the message says what to install or allow); 3 a step such as compiling failed; 64 wrong \
-usage. `demo` ends with the demo's own exit code.";
+Exit codes:
+  0   success
+  1   a test, lint or benchmark failed
+  2   the machine lacks something; the message says what to install or allow
+  3   a step such as compiling failed
+  64  wrong usage
+  `demo` ends with the demo's own exit code.";
 
 /// An error with the exit code it ends the process with.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ pub(crate) fn run(workspace: &Workspace, _: &Args) -> Result<()> {
     check(workspace, &tools)
 }
 
-/// All lints; the BPF object must have been built. Stops at the first that fails.
+/// All lints, also after one has failed; the BPF object must have been built.
 pub(crate) fn check(workspace: &Workspace, tools: &BpfTools) -> Result<()> {
     let heading = ui::heading("lint");
     let missing = components::ensure_linters(workspace);
@@ -30,17 +30,26 @@ pub(crate) fn check(workspace: &Workspace, tools: &BpfTools) -> Result<()> {
              (`cargo xtask test --no-lint`)"
         )));
     }
-    // `cargo fmt` has no target directory, so it is not made by `Workspace::cargo`.
+    // `cargo fmt` knows no target directory, so it is not made by `Workspace::cargo`.
     let mut fmt = Command::new(&workspace.cargo);
     fmt.args(["fmt", "--all", "--check"])
         .current_dir(&workspace.root);
-    exec::visibly(&mut fmt, CHECK, "cargo fmt --all --check")?;
-    let mut clippy = workspace.cargo("clippy");
+    let mut clippy = workspace.cargo(&["clippy"]);
     clippy.args(["--workspace", "--all-targets", "--", "-D", "warnings"]);
-    exec::visibly(&mut clippy, CHECK, "cargo clippy")?;
-    bpf_program(workspace, tools)?;
+    let outcomes = [
+        exec::visibly(&mut fmt, CHECK, "cargo fmt --all --check"),
+        exec::visibly(&mut clippy, CHECK, "cargo clippy"),
+        bpf_program(workspace, tools),
+    ];
     heading.done();
-    Ok(())
+    let failed: Vec<String> = outcomes
+        .into_iter()
+        .filter_map(|outcome| Some(outcome.err()?.to_string()))
+        .collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(exit::failure(CHECK, failed.join("; ")))
 }
 
 /// Clippy on the BPF program where its toolchain has one (Debian's has not); the build has
@@ -51,7 +60,7 @@ fn bpf_program(workspace: &Workspace, tools: &BpfTools) -> Result<()> {
         ui::warn("the BPF program is not linted: its rustc comes without clippy");
         return Ok(());
     }
-    let mut clippy = bpf::cargo(workspace, tools, "clippy");
+    let mut clippy = bpf::command(workspace, tools, Some(&driver), "clippy");
     clippy.args(["--", "-D", "warnings"]);
     exec::visibly(&mut clippy, CHECK, "cargo clippy on the BPF program")
 }

@@ -27,7 +27,7 @@ use crate::workspace::Workspace;
 /// LB_BPF_RUSTC=/path/to/rustc chooses the compiler for the BPF object.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// What the machine is to be ready for; each includes the ones before it [default: all]
+    /// What to make the machine ready for, besides building [default: all]
     #[arg(long = "for", value_name = "SCOPE")]
     scope: Option<Scope>,
 }

@@ -87,11 +87,8 @@ fn runners(workspace: &Workspace, args: &Args) -> Vec<Command> {
     }
     let colour = if ui::colour() { "always" } else { "never" };
     let cargo = |verb: &[&str]| {
-        let (first, rest) = verb.split_first().expect("a verb has a word");
-        let mut command = workspace.cargo(first);
-        command
-            .args(rest)
-            .args(["--workspace", "--no-fail-fast", "--color", colour]);
+        let mut command = workspace.cargo(verb);
+        command.args(["--workspace", "--no-fail-fast", "--color", colour]);
         if args.no_netns {
             command.args(["--exclude", "lb-integration"]);
         }

@@ -36,12 +36,12 @@ impl Workspace {
         }
     }
 
-    /// `cargo VERB` in the workspace on the host toolchain, with the BPF object made known
+    /// `cargo VERB` (one or two words) in the workspace on the host toolchain, with the BPF object made known
     /// to the controller's build script.
-    pub(crate) fn cargo(&self, verb: &str) -> Command {
+    pub(crate) fn cargo(&self, verb: &[&str]) -> Command {
         let mut command = Command::new(&self.cargo);
         command
-            .arg(verb)
+            .args(verb)
             .arg("--target-dir")
             .arg(&self.target)
             .current_dir(&self.root)

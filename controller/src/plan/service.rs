@@ -23,6 +23,8 @@ struct Taken {
     tables: Vec<TableRef>,
     /// Existing backends as they were before they were changed in the mirror.
     changed: Vec<(u32, BackendEntry)>,
+    /// No free region of the slab was long enough.
+    slab_failed: bool,
 }
 
 /// What becomes of a service's backends.
@@ -56,6 +58,7 @@ impl Planner {
             match self.plan_service(name, service, before, &mut taken, &mut writes) {
                 Some(planned) => new.push(planned),
                 None => {
+                    let slab = taken.slab_failed;
                     self.give_back(taken);
                     batch.zones.append(&mut writes.zones);
                     if !old.is_empty() {
@@ -63,6 +66,7 @@ impl Planner {
                     }
                     return Err(NoRoom {
                         needed: needs(desired),
+                        slab,
                     });
                 }
             }
@@ -291,9 +295,10 @@ impl Planner {
         let table = if len == old.len() {
             old
         } else {
-            let table = self.slab.allocate(len)?;
-            taken.tables.push(table);
-            table
+            let table = self.slab.allocate(len);
+            taken.slab_failed |= table.is_none();
+            taken.tables.extend(table);
+            table?
         };
         match self.builder.values(&members, len as usize) {
             Ok(entries) => batch.tables.push((table, entries.to_vec())),
@@ -456,6 +461,7 @@ impl Planner {
         } else {
             Err(NoRoom {
                 needed: needs(desired),
+                slab: false,
             })
         }
     }
@@ -475,7 +481,7 @@ fn gone(slot: u32, entry: &BackendEntry) -> GoneBackend {
 }
 
 /// What `desired` needs from nothing.
-pub(crate) fn needs(desired: &[DesiredService]) -> Usage {
+pub fn needs(desired: &[DesiredService]) -> Usage {
     let mut usage = Usage {
         services: desired.len() as u32,
         ..Usage::default()

@@ -1,0 +1,223 @@
+//! The command line of `lb-controller`.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Balances Kubernetes Services on this node with eBPF, in place of kube-proxy.
+///
+/// The datapath lives in the kernel and is pinned: it goes on forwarding while this
+/// process is stopped, killed or replaced, and a new one takes it over as it is.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lb-controller",
+    version,
+    after_long_help = "\
+EXIT CODES
+   1  unexpected failure          7  another controller runs on this node
+   2  wrong usage                 8  too few privileges
+   3  manifests malformed         9  kernel too old
+   4  kubeconfig unusable        10  the kernel refuses programs or maps
+   5  no BPF file system         11  a listening address is taken
+   6  no cgroup v2
+
+EXAMPLES
+  On a node, from the API server:  lb-controller run --kubeconfig /etc/kubernetes/kubeconfig
+  Without Kubernetes, from files:  lb-controller run --source-files ./services/
+  Remove every trace:              lb-controller cleanup"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How logs are written, to standard error.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "LB_LOG_FORMAT")]
+    pub log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, trace, or filters such as
+    /// `lb_controller::plan=debug`.
+    #[arg(long, global = true, default_value = "info", env = "LB_LOG")]
+    pub log: String,
+}
+
+/// Subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch Services and EndpointSlices and keep the datapath in step with them.
+    Run(Box<Run>),
+    /// Detach all programs and remove everything pinned on this node.
+    Cleanup(Pinned),
+    /// Print a completion script for a shell.
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where state is pinned.
+#[derive(Debug, Clone, Args)]
+pub struct Pinned {
+    /// Directory on a BPF file system for maps and attachments.
+    #[arg(long, value_name = "DIR", default_value = crate::datapath::DEFAULT_PIN_ROOT, env = "LB_BPFFS")]
+    pub bpffs: PathBuf,
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Where Services and EndpointSlices come from.
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Name of this node, as in Node.metadata.name and EndpointSlices; by default the
+    /// host name, trimmed and in lower case.
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "NODE_NAME",
+        alias = "hostname-override"
+    )]
+    pub node_name: Option<String>,
+    /// cgroup v2 directory whose sockets are translated; by default the root of the
+    /// mounted hierarchy, that is every process of this node.
+    #[arg(long, value_name = "DIR", env = "LB_CGROUP")]
+    pub cgroup: Option<PathBuf>,
+    /// Where state is pinned.
+    #[command(flatten)]
+    pub pinned: Pinned,
+    /// Address of /healthz and /livez; empty disables them.
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:10256")]
+    pub healthz_bind_address: String,
+    /// Address of /metrics and /proxyMode; empty disables them.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:10249")]
+    pub metrics_bind_address: String,
+    /// How long to gather further events after one, so that an update that comes in
+    /// several objects (a rebalanced EndpointSlice) is applied as one.
+    #[arg(long, value_name = "DURATION", default_value = "5ms", value_parser = duration)]
+    pub batch_window: Duration,
+    /// How long a failed write waits before it is repeated; /healthz turns bad when
+    /// changes stay unwritten for twice this time.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub sync_period: Duration,
+    /// Clients that session affinity remembers; the least recently used is forgotten.
+    #[arg(long, value_name = "N", default_value_t = 65_536)]
+    pub affinity_entries: u32,
+    /// Do not enter network namespaces to destroy UDP sockets of gone backends; send
+    /// them an ICMP port-unreachable instead.
+    #[arg(long)]
+    pub no_netns_walk: bool,
+}
+
+/// Where Services and EndpointSlices come from: the API server by default.
+#[derive(Debug, Args)]
+#[group(required = false, multiple = false)]
+pub struct SourceArgs {
+    /// A file or directory of Kubernetes objects (YAML or JSON, as kubectl prints them),
+    /// watched for changes.
+    #[arg(long, value_name = "PATH", alias = "manifests")]
+    pub source_files: Option<PathBuf>,
+    /// The kubeconfig of the API server; by default that of the pod this runs in, then
+    /// KUBECONFIG.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+}
+
+/// Formats of logs.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Run {
+    /// The address of the health server.
+    pub fn healthz(&self) -> Result<Option<SocketAddr>, String> {
+        address(&self.healthz_bind_address, 10256)
+    }
+
+    /// The address of the metrics server.
+    pub fn metrics(&self) -> Result<Option<SocketAddr>, String> {
+        address(&self.metrics_bind_address, 10249)
+    }
+
+    /// The name of this node (rule L1).
+    pub fn node_name(&self) -> String {
+        let name = self.node_name.clone().unwrap_or_else(|| {
+            nix::unistd::gethostname()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default()
+        });
+        name.trim().to_lowercase()
+    }
+}
+
+/// `IP:PORT`, or `IP` with the default port; empty is none (rule J10).
+fn address(text: &str, default_port: u16) -> Result<Option<SocketAddr>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if let Ok(address) = text.parse() {
+        return Ok(Some(address));
+    }
+    let ip = text.trim_start_matches('[').trim_end_matches(']');
+    match ip.parse() {
+        Ok(ip) => Ok(Some(SocketAddr::new(ip, default_port))),
+        Err(_) => Err(format!(
+            "{text:?} is not an address: expected IP:PORT, such as 0.0.0.0:10256"
+        )),
+    }
+}
+
+/// A number with a unit: `5ms`, `30s`, `2m`, `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let split = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "expected a number with a unit, such as 5ms")?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err("expected a unit: ms, s, m or h".into()),
+    };
+    number
+        .checked_mul(millis)
+        .map(Duration::from_millis)
+        .ok_or_else(|| "too long".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn missing_port_gets_the_default_and_empty_disables() {
+        assert_eq!(address("", 1), Ok(None));
+        assert_eq!(
+            address("0.0.0.0", 7),
+            Ok(Some("0.0.0.0:7".parse().unwrap()))
+        );
+        assert_eq!(address("[::]", 7), Ok(Some("[::]:7".parse().unwrap())));
+        assert_eq!(address("[::1]:9", 7), Ok(Some("[::1]:9".parse().unwrap())));
+        assert!(address("localhost", 7).is_err());
+    }
+
+    #[test]
+    fn durations_need_a_unit() {
+        assert_eq!(duration("5ms"), Ok(Duration::from_millis(5)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert!(duration("5").is_err());
+        assert!(duration("ms").is_err());
+    }
+}

@@ -1,0 +1,333 @@
+//! `lb-controller run`: sources, reconciler and servers, wired together.
+
+use std::{fs::File, path::Path, sync::Arc, time::Duration};
+
+use nix::fcntl::{Flock, FlockArg};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::{
+    config::{self, Run},
+    datapath::{DatapathError, Place},
+    exit::Exit,
+    health::{self, Health},
+    kernel::{self, Features, Unsuitable},
+    loader::Cgroup,
+    metrics,
+    model::Event,
+    pins::Pins,
+    reconcile::Reconciler,
+    source::{ApiSource, FilesSource, Phase, Source, SourceError, SourceState},
+};
+
+/// Batches of events that may wait to be observed.
+const QUEUE: usize = 64;
+
+/// How soon after a change freed indices are recycled.
+const IDLE_TICK: Duration = Duration::from_secs(1);
+
+/// Why the daemon cannot start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The machine.
+    #[error(transparent)]
+    Unsuitable(#[from] Unsuitable),
+    /// The datapath.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+    /// The source of objects.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// Another controller holds the pin directory.
+    #[error("another lb-controller runs on this node: it holds {0}")]
+    AlreadyRunning(String),
+    /// A server cannot listen.
+    #[error("cannot listen at {address}: {source}")]
+    Listen {
+        /// Where.
+        address: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// An option is wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// Anything else.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+impl DaemonError {
+    /// The exit code for it.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Unsuitable(error) => error.into(),
+            Self::Datapath(error) => error.into(),
+            Self::Source(SourceError::Unreadable { .. } | SourceError::Malformed { .. }) => {
+                Exit::Manifests
+            }
+            Self::Source(_) => Exit::Kubeconfig,
+            Self::AlreadyRunning(_) => Exit::AlreadyRunning,
+            Self::Listen { .. } => Exit::Listen,
+            Self::Usage(_) | Self::Io { .. } => Exit::Failure,
+        }
+    }
+}
+
+/// Runs until SIGINT or SIGTERM. The datapath stays in force afterwards.
+pub async fn run(options: &Run) -> Result<(), DaemonError> {
+    kernel::check_kernel()?;
+    kernel::check_privileges()?;
+    let cgroup_path = cgroup_path(options)?;
+    kernel::check_cgroup2(&cgroup_path)?;
+    kernel::check_bpffs(&options.pinned.bpffs)?;
+    let pins = Pins::new(&options.pinned.bpffs);
+    let _lock = lock(&pins)?;
+
+    let node_name = options.node_name();
+    let source = source(options, &node_name).await?;
+    let place = Place {
+        pins,
+        cgroup: Cgroup::open(&cgroup_path)
+            .map_err(|source| io_error("cannot open the cgroup", &cgroup_path, source))?,
+        features: Features::probe(),
+        affinity_entries: options.affinity_entries,
+        node_name: node_name.clone(),
+        source: match source {
+            Source::Files(_) => "files",
+            Source::Api(_) => "api",
+        },
+    };
+    info!(node = node_name, kernel = kernel::release(), cgroup = %cgroup_path.display(),
+        version = env!("CARGO_PKG_VERSION"), "starting");
+
+    let health = Arc::new(Health::new(options.sync_period * 2));
+    let (refresh, refreshed) = mpsc::channel(1);
+    let stop = CancellationToken::new();
+    serve(options, &health, refresh, &stop).await?;
+
+    let reconciler = Reconciler::start(place)?;
+    let (events, received) = mpsc::channel(QUEUE);
+    let (state, states) = watch::channel(SourceState::default());
+    tokio::spawn(report_state(states));
+    let source = source.run(events, state, stop.clone());
+    let daemon = Daemon {
+        reconciler,
+        health,
+        received,
+        refreshed,
+        options,
+    };
+    let result = tokio::select! {
+        result = source => result.map_err(DaemonError::from),
+        () = daemon.follow() => Ok(()),
+        () = terminated() => Ok(()),
+    };
+    stop.cancel();
+    if result.is_ok() {
+        info!("stopping; the datapath stays in force");
+    }
+    result
+}
+
+/// The loop around the reconciler.
+struct Daemon<'a> {
+    reconciler: Reconciler,
+    health: Arc<Health>,
+    received: mpsc::Receiver<Vec<Event>>,
+    refreshed: mpsc::Receiver<oneshot::Sender<()>>,
+    options: &'a Run,
+}
+
+impl Daemon<'_> {
+    async fn follow(mut self) {
+        let mut tick = interval(IDLE_TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let far = Duration::from_secs(365 * 24 * 3600);
+        let mut retry_at = Instant::now() + far;
+        loop {
+            tokio::select! {
+                batch = self.received.recv() => {
+                    let Some(batch) = batch else { return };
+                    self.gather(batch).await;
+                    retry_at = self.reconcile().unwrap_or_else(|| Instant::now() + far);
+                }
+                () = sleep_until(retry_at) => {
+                    retry_at = self.reconcile().unwrap_or_else(|| Instant::now() + far);
+                }
+                Some(done) = self.refreshed.recv() => {
+                    if let Some(datapath) = self.reconciler.datapath() {
+                        metrics::scrape(datapath, self.reconciler.usage());
+                    }
+                    let _ = done.send(());
+                }
+                _ = tick.tick() => self.reconciler.idle(),
+            }
+        }
+    }
+
+    /// Takes in a batch, and what follows within the batch window.
+    async fn gather(&mut self, batch: Vec<Event>) {
+        let until = Instant::now() + self.options.batch_window;
+        self.observe(batch);
+        while let Ok(Some(batch)) = timeout_at(until, self.received.recv()).await {
+            self.observe(batch);
+        }
+    }
+
+    fn observe(&mut self, batch: Vec<Event>) {
+        for event in batch {
+            match &event {
+                Event::Service(..) => metrics::observed(true),
+                Event::EndpointSlice(..) => metrics::observed(false),
+                Event::Listing(_) | Event::Listed(_) | Event::Node(_) => {}
+            }
+            self.reconciler.observe(event);
+        }
+    }
+
+    /// When to try again, if something could not be written.
+    fn reconcile(&mut self) -> Option<Instant> {
+        if !self.reconciler.has_work() {
+            return None;
+        }
+        self.health.queued();
+        match self.reconciler.reconcile() {
+            Ok(outcome) => {
+                self.health.updated();
+                self.after(outcome.gone);
+                None
+            }
+            Err(error) => {
+                let wait = self.options.sync_period.min(Duration::from_secs(1));
+                error!(%error, retry_in = ?wait, "cannot program everything");
+                Some(Instant::now() + wait)
+            }
+        }
+    }
+
+    fn after(&self, gone: Vec<crate::plan::GoneBackend>) {
+        let _ = gone;
+    }
+}
+
+fn cgroup_path(options: &Run) -> Result<std::path::PathBuf, DaemonError> {
+    options
+        .cgroup
+        .clone()
+        .or_else(kernel::find_cgroup2)
+        .ok_or_else(|| {
+            Unsuitable::NoCgroup2 {
+                path: "/sys/fs/cgroup".into(),
+            }
+            .into()
+        })
+}
+
+/// Holds the pin directory for as long as the value lives: one controller a node.
+fn lock(pins: &Pins) -> Result<Flock<File>, DaemonError> {
+    let dir = pins.dir();
+    std::fs::create_dir_all(dir)
+        .and_then(|()| File::open(dir))
+        .map_err(|source| io_error("cannot create the pin directory", dir, source))
+        .and_then(|file| {
+            Flock::lock(file, FlockArg::LockExclusiveNonblock)
+                .map_err(|_| DaemonError::AlreadyRunning(dir.display().to_string()))
+        })
+}
+
+fn io_error(what: &str, path: &Path, source: std::io::Error) -> DaemonError {
+    DaemonError::Io {
+        what: format!("{what} {}", path.display()),
+        source,
+    }
+}
+
+async fn source(options: &Run, node_name: &str) -> Result<Source, DaemonError> {
+    Ok(match &options.source.source_files {
+        Some(path) => Source::Files(FilesSource::new(path, node_name)?),
+        None => {
+            let kubeconfig = options.source.kubeconfig.as_deref();
+            Source::Api(ApiSource::new(kubeconfig, node_name).await?)
+        }
+    })
+}
+
+/// Starts the servers. `refresh` asks the loop to read counters before a scrape.
+async fn serve(
+    options: &Run,
+    health: &Arc<Health>,
+    refresh: health::Refresh,
+    stop: &CancellationToken,
+) -> Result<(), DaemonError> {
+    let handle = metrics::install()
+        .map_err(|error| DaemonError::Usage(format!("cannot record metrics: {error}")))?;
+    let servers = [
+        (options.healthz(), health::health_routes(Arc::clone(health))),
+        (options.metrics(), health::metrics_routes(handle, refresh)),
+    ];
+    for (address, routes) in servers {
+        let Some(address) = address.map_err(DaemonError::Usage)? else {
+            continue;
+        };
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|source| DaemonError::Listen {
+                address: address.to_string(),
+                source,
+            })?;
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            let served = axum::serve(listener, routes)
+                .with_graceful_shutdown(async move { stop.cancelled().await });
+            if let Err(error) = served.await {
+                warn!(%error, %address, "a server stopped");
+            }
+        });
+    }
+    Ok(())
+}
+
+async fn report_state(mut states: watch::Receiver<SourceState>) {
+    while states.changed().await.is_ok() {
+        metrics::source_up(states.borrow().phase == Phase::Following);
+    }
+}
+
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// `lb-controller cleanup`: detaches everything and removes all pins of this version.
+pub fn cleanup(options: &config::Pinned) -> Result<(), DaemonError> {
+    kernel::check_privileges()?;
+    let pins = Pins::new(&options.bpffs);
+    if !pins.dir().exists() {
+        info!(dir = %pins.dir().display(), "nothing to remove");
+        return Ok(());
+    }
+    let _lock = lock(&pins)?;
+    crate::datapath::cleanup(&pins)?;
+    info!(dir = %pins.dir().display(), "removed");
+    Ok(())
+}

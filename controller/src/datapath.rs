@@ -1,0 +1,439 @@
+//! The datapath as one thing: created, adopted, grown, written.
+//!
+//! Growing, upgrading and restarting are the same few steps: programs are loaded on a
+//! complete set of maps (an epoch), and links are updated to them. Traffic never meets
+//! a half-filled map, nor an instant without a program.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use lb_ebpf::abi::{ABI_VERSION, BackendStats, ServiceStats, Status, StatusFlags, map};
+use tracing::{info, warn};
+
+use crate::{
+    apply::{ApplyError, apply},
+    kernel::Features,
+    loader::{self, Cgroup, LoadError, MapSizes, Programs},
+    maps::{Access, Maps, MapsError},
+    pins::Pins,
+    plan::{Batch, Capacity, NoRoom, Snapshot, Usage},
+};
+
+/// Maps that every epoch shares: state of sockets and clients, and what never grows.
+const SHARED: [&str; 5] = [
+    map::FILTER,
+    map::AFFINITY,
+    map::CONNECTED,
+    map::DATAGRAM,
+    map::ZONES,
+];
+
+/// The least that is allocated, whatever is needed: growing costs a swap.
+const SMALLEST: Capacity = Capacity {
+    services: 4096,
+    frontends: 65_536,
+    backends: 16_384,
+    maglev: 1 << 20,
+};
+
+/// Why the datapath cannot be brought up or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum DatapathError {
+    /// Programs.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// Maps.
+    #[error(transparent)]
+    Maps(#[from] MapsError),
+    /// Writing.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// Removing pins.
+    #[error("cannot remove {path}: {source}")]
+    Remove {
+        /// What.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+/// Where and how the datapath lives on this node.
+#[derive(Debug)]
+pub struct Place {
+    /// The pin directory.
+    pub pins: Pins,
+    /// The cgroup of the programs.
+    pub cgroup: Cgroup,
+    /// Optional features of this kernel.
+    pub features: Features,
+    /// Entries of `AFFINITY`, when it is created.
+    pub affinity_entries: u32,
+    /// `metadata.name` of this node.
+    pub node_name: String,
+    /// Kind of source, for the status: `api` or `files`.
+    pub source: &'static str,
+}
+
+/// A datapath in force.
+#[derive(Debug)]
+pub struct Datapath {
+    place: Place,
+    epoch: u32,
+    maps: Maps,
+    /// The programs, until they are attached.
+    unpublished: Option<Programs>,
+}
+
+impl Datapath {
+    /// Takes over what is pinned, replacing its programs by ours; gives `place` back if
+    /// nothing is pinned.
+    pub fn adopt(place: Place) -> Result<Result<(Self, Capacity, Snapshot), Place>, DatapathError> {
+        let Some((epoch, maps)) = place.pins.current(Access::Write)? else {
+            return Ok(Err(place));
+        };
+        let capacity = capacity_of(&maps);
+        let dir = place.pins.epoch(epoch);
+        let sizes = MapSizes {
+            capacity,
+            affinity: place.affinity_entries,
+        };
+        let mut programs = Programs::load(&dir, &sizes, place.features)?;
+        programs.attach(&place.pins, &place.cgroup)?;
+        let datapath = Self {
+            place,
+            epoch,
+            maps,
+            unpublished: None,
+        };
+        datapath.remove_other_epochs();
+        let snapshot = datapath.snapshot()?;
+        info!(
+            epoch,
+            services = snapshot.infos.len(),
+            frontends = snapshot.frontends.len(),
+            "adopted the programmed state"
+        );
+        Ok(Ok((datapath, capacity, snapshot)))
+    }
+
+    /// Creates maps with room for `needed`. They take no traffic until they have been
+    /// filled and [`Self::publish`] is called.
+    pub fn create(place: Place, needed: Usage) -> Result<(Self, Capacity), DatapathError> {
+        let newest = place
+            .pins
+            .epochs()
+            .ok()
+            .and_then(|epochs| epochs.first().copied());
+        let epoch = newest.unwrap_or(0) + 1;
+        let capacity = room_for(needed, SMALLEST);
+        let dir = place.pins.epoch(epoch);
+        let sizes = MapSizes {
+            capacity,
+            affinity: place.affinity_entries,
+        };
+        let programs = Programs::load(&dir, &sizes, place.features)?;
+        let maps = Maps::open(&dir, Access::Write)?;
+        let datapath = Self {
+            place,
+            epoch,
+            maps,
+            unpublished: Some(programs),
+        };
+        datapath.write_status(|status| *status = datapath.new_status());
+        info!(epoch, ?capacity, "created the maps");
+        Ok((datapath, capacity))
+    }
+
+    /// Lets traffic in, if that has not happened yet: the maps are filled.
+    pub fn publish(&mut self) -> Result<(), DatapathError> {
+        let Some(programs) = &mut self.unpublished else {
+            return Ok(());
+        };
+        let mut status = self.maps.status.get(0);
+        status.flags |= StatusFlags::READY;
+        self.maps.status.set(0, status);
+        programs.attach(&self.place.pins, &self.place.cgroup)?;
+        self.unpublished = None;
+        self.remove_other_epochs();
+        info!(epoch = self.epoch, "attached the programs");
+        Ok(())
+    }
+
+    /// Swaps in larger maps with room for `usage` and what did not fit beyond it.
+    ///
+    /// Indices keep their meaning, so sockets, clients and counters notice nothing.
+    pub fn grow(&mut self, usage: Usage, no_room: NoRoom) -> Result<Capacity, DatapathError> {
+        let old = capacity_of(&self.maps);
+        let needed = no_room.needed;
+        let total = Usage {
+            services: usage.services + needed.services,
+            frontends: usage.frontends + needed.frontends,
+            backends: usage.backends + needed.backends,
+            // Room may be there, but in pieces: then the new end must take it all.
+            maglev: needed.maglev
+                + if no_room.slab {
+                    old.maglev
+                } else {
+                    usage.maglev
+                },
+        };
+        let capacity = grown(old, total);
+        let (from, to) = (
+            self.place.pins.epoch(self.epoch),
+            self.place.pins.epoch(self.epoch + 1),
+        );
+        info!(from = ?old, to = ?capacity, "growing the maps");
+        // Whatever a crash left there was never ready.
+        self.remove(self.epoch + 1)?;
+        loader::share(&from, &to, &SHARED)?;
+        let sizes = MapSizes {
+            capacity,
+            affinity: self.place.affinity_entries,
+        };
+        let mut programs = Programs::load(&to, &sizes, self.place.features)?;
+        let maps = Maps::open(&to, Access::Write)?;
+        let counted = Counters::of(&self.maps);
+        counted.write(&maps);
+        self.copy_to(&maps)?;
+        if self.unpublished.is_some() {
+            self.unpublished = Some(programs);
+        } else {
+            programs.attach(&self.place.pins, &self.place.cgroup)?;
+        }
+        let before = std::mem::replace(&mut self.maps, maps);
+        counted.add_missed(&before, &self.maps);
+        self.remove(self.epoch)?;
+        self.epoch += 1;
+        Ok(capacity)
+    }
+
+    /// Writes a batch.
+    pub fn apply(&self, batch: &Batch) -> Result<(), ApplyError> {
+        apply(&self.maps, batch)
+    }
+
+    /// The maps, for reading.
+    pub fn maps(&self) -> &Maps {
+        &self.maps
+    }
+
+    /// Where it lives.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Changes what tools read about the controller.
+    pub fn write_status(&self, change: impl FnOnce(&mut Status)) {
+        let mut status = self.maps.status.get(0);
+        change(&mut status);
+        self.maps.status.set(0, status);
+    }
+
+    /// The status of a controller that has just started.
+    pub fn new_status(&self) -> Status {
+        let mut node_name = [0; 256];
+        let name = self.place.node_name.as_bytes();
+        let len = name.len().min(node_name.len() - 1);
+        node_name[..len].copy_from_slice(&name[..len]);
+        Status {
+            abi_version: ABI_VERSION,
+            flags: 0,
+            started_at: now_unix_ns(),
+            last_sync_at: 0,
+            syncs: 0,
+            failed_syncs: 0,
+            pid: std::process::id(),
+            frontends: 0,
+            services: 0,
+            backends: 0,
+            maglev_entries: 0,
+            maglev_capacity: self.maps.maglev.len(),
+            zone: 0,
+            reserved: 0,
+            node_name,
+            version: padded(env!("CARGO_PKG_VERSION")),
+            source: padded(self.place.source),
+        }
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, DatapathError> {
+        let infos = (0..)
+            .zip(self.maps.service_info.iter())
+            .filter(|(_, info)| info.is_used());
+        Ok(Snapshot {
+            infos: infos.collect(),
+            frontends: self.maps.services.dump()?,
+            backends: self.maps.backends.iter().collect(),
+            zones: self.maps.zones.dump()?,
+        })
+    }
+
+    /// Copies everything that is not shared.
+    fn copy_to(&self, new: &Maps) -> Result<(), DatapathError> {
+        let old = &self.maps;
+        for index in 0..old.maglev.len() {
+            new.maglev.set(index, old.maglev.get(index));
+        }
+        for slot in 0..old.backends.len() {
+            new.backends.set(slot, old.backends.get(slot));
+        }
+        for id in 0..old.service_info.len() {
+            new.service_info.set(id, old.service_info.get(id));
+        }
+        let (keys, entries): (Vec<_>, Vec<_>) = old.services.dump()?.into_iter().unzip();
+        new.services
+            .update(&keys, &entries)
+            .map_err(|source| ApplyError {
+                name: map::SERVICES,
+                source,
+            })?;
+        let status = Status {
+            maglev_capacity: new.maglev.len(),
+            ..old.status.get(0)
+        };
+        new.status.set(0, status);
+        Ok(())
+    }
+
+    fn remove_other_epochs(&self) {
+        for epoch in self.place.pins.epochs().unwrap_or_default() {
+            if epoch != self.epoch
+                && let Err(error) = self.remove(epoch)
+            {
+                warn!(%error, "an old epoch stays pinned");
+            }
+        }
+    }
+
+    fn remove(&self, epoch: u32) -> Result<(), DatapathError> {
+        let path = self.place.pins.epoch(epoch);
+        self.place
+            .pins
+            .remove_epoch(epoch)
+            .map_err(|source| DatapathError::Remove { path, source })
+    }
+}
+
+/// Counters at the moment of a copy: what programs count on the old maps until they are
+/// swapped is added afterwards.
+struct Counters {
+    backends: Vec<BackendStats>,
+    services: Vec<ServiceStats>,
+}
+
+impl Counters {
+    fn of(maps: &Maps) -> Self {
+        Self {
+            backends: maps.backend_stats.iter().collect(),
+            services: maps.service_stats.iter().collect(),
+        }
+    }
+
+    fn write(&self, maps: &Maps) {
+        for (slot, stats) in (0..).zip(&self.backends) {
+            maps.backend_stats.set(slot, *stats);
+        }
+        for (id, stats) in (0..).zip(&self.services) {
+            maps.service_stats.set(id, *stats);
+        }
+    }
+
+    fn add_missed(self, old: &Maps, new: &Maps) {
+        for (slot, (at_copy, now)) in (0..).zip(self.backends.iter().zip(old.backend_stats.iter()))
+        {
+            if *at_copy != now {
+                let mut stats = new.backend_stats.get(slot);
+                stats.opened += now.opened - at_copy.opened;
+                stats.closed += now.closed - at_copy.closed;
+                new.backend_stats.set(slot, stats);
+            }
+        }
+        for (id, (at_copy, now)) in (0..).zip(self.services.iter().zip(old.service_stats.iter())) {
+            if *at_copy != now {
+                let mut stats = new.service_stats.get(id);
+                stats.opened += now.opened - at_copy.opened;
+                stats.affinity_hits += now.affinity_hits - at_copy.affinity_hits;
+                stats.refused += now.refused - at_copy.refused;
+                stats.dropped += now.dropped - at_copy.dropped;
+                stats.shared_backends += now.shared_backends - at_copy.shared_backends;
+                stats.untracked += now.untracked - at_copy.untracked;
+                new.service_stats.set(id, stats);
+            }
+        }
+    }
+}
+
+/// Removes everything that is pinned below `pins`; programs detach with their links.
+pub fn cleanup(pins: &Pins) -> Result<(), DatapathError> {
+    pins.remove_all().map_err(|source| DatapathError::Remove {
+        path: pins.dir().to_path_buf(),
+        source,
+    })
+}
+
+/// Nanoseconds since the Unix epoch.
+pub fn now_unix_ns() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos().try_into().unwrap_or(u64::MAX))
+}
+
+fn capacity_of(maps: &Maps) -> Capacity {
+    Capacity {
+        services: maps.service_info.len(),
+        frontends: maps.services.max_entries(),
+        backends: maps.backends.len(),
+        maglev: maps.maglev.len(),
+    }
+}
+
+/// Headroom of an eighth, so that small changes need no swap.
+fn with_headroom(needed: u32) -> u32 {
+    needed.saturating_add(needed / 8)
+}
+
+/// A capacity for `needed`, at least `least`.
+fn room_for(needed: Usage, least: Capacity) -> Capacity {
+    let room = |needed, least: u32| with_headroom(needed).max(least);
+    Capacity {
+        services: room(needed.services, least.services),
+        frontends: room(needed.frontends, least.frontends),
+        backends: room(needed.backends, least.backends),
+        maglev: room(needed.maglev, least.maglev).next_multiple_of(2),
+    }
+}
+
+/// What does not fit grows by half at least: the number of swaps stays logarithmic.
+fn grown(old: Capacity, total: Usage) -> Capacity {
+    let grow = |old: u32, total: u32| {
+        if total <= old {
+            old
+        } else {
+            with_headroom(total).max(old.saturating_add(old / 2))
+        }
+    };
+    Capacity {
+        services: grow(old.services, total.services),
+        frontends: grow(old.frontends, total.frontends),
+        backends: grow(old.backends, total.backends),
+        maglev: grow(old.maglev, total.maglev).next_multiple_of(2),
+    }
+}
+
+fn padded(text: &str) -> [u8; 24] {
+    let mut out = [0; 24];
+    let len = text.len().min(out.len() - 1);
+    out[..len].copy_from_slice(&text.as_bytes()[..len]);
+    out
+}
+
+/// The directory that everything is pinned in by default.
+pub const DEFAULT_PIN_ROOT: &str = "/sys/fs/bpf/lb";
+
+/// Whether `path` looks like a pin root of this version.
+pub fn is_programmed(root: &Path) -> bool {
+    Pins::new(root).dir().exists()
+}

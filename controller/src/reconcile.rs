@@ -1,0 +1,322 @@
+//! The reconciler: store → desired → plan → datapath.
+//!
+//! Work is proportional to the Services that changed. Nothing is written before both
+//! kinds of objects have been listed (rule K1). A write that fails is repeated as it
+//! is, before anything else is planned; no Service is skipped for another's sake.
+
+use std::{collections::BTreeSet, time::Instant};
+
+use tracing::{debug, error, info};
+
+use crate::{
+    apply::ApplyError,
+    datapath::{Datapath, DatapathError, Place, now_unix_ns},
+    desired::{DesiredService, desired},
+    metrics,
+    model::{Event, ObjectName},
+    plan::{Batch, GoneBackend, NoRoom, Orphans, Planner, Usage, needs},
+    store::Store,
+    sys,
+};
+use lb_ebpf::abi::StatusFlags;
+
+/// Services planned before their writes are applied: bounds the memory of a batch.
+const SERVICES_AT_A_TIME: usize = 256;
+
+/// Why a reconciliation did not complete. What is left is repeated by the next one.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// The datapath.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+    /// A map refused a write.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+}
+
+/// What one reconciliation did.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Services that were planned.
+    pub services: usize,
+    /// Writes to maps.
+    pub writes: usize,
+    /// UDP backends that no longer serve (rule I7).
+    pub gone: Vec<GoneBackend>,
+}
+
+/// A datapath and the mirror of what it holds.
+#[derive(Debug)]
+struct Active {
+    datapath: Datapath,
+    planner: Planner,
+    /// What a crash left behind, until the first complete reconciliation.
+    orphans: Option<Orphans>,
+    /// A batch that was planned, but not (completely) written.
+    pending: Option<Batch>,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Reconciler {
+    store: Store,
+    /// Where to create a datapath; `None` once there is one.
+    place: Option<Place>,
+    active: Option<Active>,
+    /// Services left to plan after a failure.
+    unfinished: BTreeSet<ObjectName>,
+    synced_once: bool,
+}
+
+impl Reconciler {
+    /// Adopts what is programmed, if anything is.
+    pub fn start(place: Place) -> Result<Self, DatapathError> {
+        let (place, active) = match Datapath::adopt(place)? {
+            Err(place) => (Some(place), None),
+            Ok((datapath, capacity, snapshot)) => {
+                let (planner, orphans) = Planner::restore(capacity, snapshot);
+                // Bits may be missing after a crash; stale ones do no harm.
+                let filter = &datapath.maps().filter;
+                for (word, bits) in planner.filter_words() {
+                    filter.set(word, filter.get(word) | bits);
+                }
+                let fresh = datapath.new_status();
+                datapath.write_status(|status| {
+                    let old = *status;
+                    *status = fresh;
+                    status.flags = StatusFlags::READY;
+                    status.last_sync_at = old.last_sync_at;
+                });
+                (
+                    None,
+                    Some(Active {
+                        datapath,
+                        planner,
+                        orphans: Some(orphans),
+                        pending: None,
+                    }),
+                )
+            }
+        };
+        Ok(Self {
+            store: Store::new(),
+            place,
+            active,
+            unfinished: BTreeSet::new(),
+            synced_once: false,
+        })
+    }
+
+    /// Takes in an event; nothing is written yet.
+    pub fn observe(&mut self, event: Event) {
+        self.store.apply(event);
+    }
+
+    /// Whether a reconciliation would do anything.
+    pub fn has_work(&self) -> bool {
+        self.store.synced()
+            && (!self.synced_once
+                || self.store.has_dirty()
+                || !self.unfinished.is_empty()
+                || self
+                    .active
+                    .as_ref()
+                    .is_some_and(|active| active.pending.is_some()))
+    }
+
+    /// Whether everything has been listed and programmed at least once.
+    pub fn synced(&self) -> bool {
+        self.synced_once
+    }
+
+    /// The datapath, once there is one.
+    pub fn datapath(&self) -> Option<&Datapath> {
+        self.active.as_ref().map(|active| &active.datapath)
+    }
+
+    /// What is programmed, in elements.
+    pub fn usage(&self) -> Usage {
+        self.active
+            .as_ref()
+            .map(|active| active.planner.usage())
+            .unwrap_or_default()
+    }
+
+    /// Lets freed indices be used again, if a grace period is worth its time now.
+    pub fn idle(&mut self) {
+        if let Some(active) = &mut self.active
+            && active.pending.is_none()
+            && active.planner.has_quarantined()
+        {
+            sys::grace_period();
+            active.planner.release();
+        }
+    }
+
+    /// Makes the datapath as desired.
+    ///
+    /// # Errors
+    /// Whatever could not be written; call again later.
+    pub fn reconcile(&mut self) -> Result<Outcome, ReconcileError> {
+        let started = Instant::now();
+        let mut outcome = Outcome::default();
+        let result = self.reconcile_into(&mut outcome);
+        self.write_status(result.is_ok());
+        metrics::reconciled(started.elapsed(), &outcome, result.is_ok());
+        result.map(|()| outcome)
+    }
+
+    fn reconcile_into(&mut self, outcome: &mut Outcome) -> Result<(), ReconcileError> {
+        if !self.store.synced() {
+            return Ok(());
+        }
+        let mut names = std::mem::take(&mut self.unfinished);
+        names.append(&mut self.store.take_dirty());
+        if !self.synced_once {
+            names.extend(self.store.services().map(|(name, _)| name.clone()));
+            if let Some(active) = &self.active {
+                names.extend(active.planner.programmed().cloned());
+            }
+        }
+        if let Some(place) = self.place.take() {
+            self.create(place, &names)?;
+        }
+        self.update(names, outcome)?;
+        if !self.synced_once {
+            self.synced_once = true;
+            info!(
+                services = outcome.services,
+                writes = outcome.writes,
+                "programmed the first time"
+            );
+        }
+        Ok(())
+    }
+
+    /// Creates a datapath with room for `names`; it takes no traffic yet.
+    fn create(&mut self, place: Place, names: &BTreeSet<ObjectName>) -> Result<(), DatapathError> {
+        let mut needed = Usage::default();
+        for name in names {
+            needed += needs(&desired_of(&self.store, name));
+        }
+        let (datapath, capacity) = Datapath::create(place, needed)?;
+        let planner = Planner::new(capacity);
+        self.active = Some(Active {
+            datapath,
+            planner,
+            orphans: None,
+            pending: None,
+        });
+        Ok(())
+    }
+
+    fn update(
+        &mut self,
+        mut names: BTreeSet<ObjectName>,
+        outcome: &mut Outcome,
+    ) -> Result<(), ReconcileError> {
+        let Some(active) = &mut self.active else {
+            return Ok(());
+        };
+        let store = &self.store;
+        let result = active.run(store, &mut names, outcome);
+        self.unfinished = names;
+        result?;
+        if let Some(orphans) = active.orphans.take() {
+            let mut batch = Batch::default();
+            active.planner.sweep(orphans, &mut batch);
+            active.write(batch, outcome)?;
+        }
+        active.datapath.publish()?;
+        Ok(())
+    }
+
+    fn write_status(&self, ok: bool) {
+        let Some(active) = &self.active else { return };
+        let usage = active.planner.usage();
+        let synced = self.synced_once;
+        active.datapath.write_status(|status| {
+            status.frontends = usage.frontends;
+            status.services = usage.services;
+            status.backends = usage.backends;
+            status.maglev_entries = usage.maglev;
+            if ok {
+                status.syncs += 1;
+                status.last_sync_at = now_unix_ns();
+            } else {
+                status.failed_syncs += 1;
+            }
+            if synced {
+                status.flags |= StatusFlags::SYNCED;
+            }
+        });
+    }
+}
+
+impl Active {
+    /// Plans and writes `names`, chunk by chunk; removes from `names` what is planned.
+    fn run(
+        &mut self,
+        store: &Store,
+        names: &mut BTreeSet<ObjectName>,
+        outcome: &mut Outcome,
+    ) -> Result<(), ReconcileError> {
+        if let Some(batch) = self.pending.take() {
+            self.write(batch, outcome)?;
+        }
+        while !names.is_empty() {
+            let mut batch = Batch::default();
+            for _ in 0..SERVICES_AT_A_TIME {
+                let Some(name) = names.first().cloned() else {
+                    break;
+                };
+                let wanted = desired_of(store, &name);
+                if let Err(no_room) = self.planner.plan(&name, &wanted, &mut batch) {
+                    // What is planned so far must be written before anything moves.
+                    self.write(batch, outcome)?;
+                    batch = Batch::default();
+                    self.make_room(no_room)?;
+                    continue;
+                }
+                names.remove(&name);
+                outcome.services += 1;
+                names.append(&mut batch.replan);
+            }
+            self.write(batch, outcome)?;
+        }
+        Ok(())
+    }
+
+    /// Ends a quarantine if there is one, else grows the maps.
+    fn make_room(&mut self, no_room: NoRoom) -> Result<(), ReconcileError> {
+        if self.planner.has_quarantined() {
+            sys::grace_period();
+            self.planner.release();
+            return Ok(());
+        }
+        let capacity = self.datapath.grow(self.planner.usage(), no_room)?;
+        self.planner.grow(capacity);
+        metrics::grown();
+        Ok(())
+    }
+
+    /// Writes a batch; keeps it for the next time if that fails.
+    fn write(&mut self, mut batch: Batch, outcome: &mut Outcome) -> Result<(), ReconcileError> {
+        if let Err(error) = self.datapath.apply(&batch) {
+            error!(%error, full = error.is_full(), "a write failed and will be repeated");
+            self.pending = Some(batch);
+            return Err(error.into());
+        }
+        debug!(writes = batch.len(), "wrote a batch");
+        outcome.writes += batch.len();
+        outcome.gone.append(&mut batch.gone);
+        Ok(())
+    }
+}
+
+fn desired_of(store: &Store, name: &ObjectName) -> Vec<DesiredService> {
+    let Some(service) = store.service(name) else {
+        return Vec::new();
+    };
+    desired(name, service, &store.slices_of(name), store.node())
+}
