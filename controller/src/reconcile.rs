@@ -280,10 +280,13 @@ impl Active {
                 };
                 let wanted = desired_of(store, &name);
                 if let Err(no_room) = self.planner.plan(&name, &wanted, &mut batch) {
-                    // What is planned so far must be written before anything moves.
-                    self.write(batch, outcome)?;
-                    batch = Batch::default();
-                    self.make_room(no_room)?;
+                    if batch.is_empty() {
+                        self.make_room(no_room)?;
+                    } else {
+                        // What is planned so far must be written before anything moves,
+                        // and its deletions may make the room that lacks.
+                        self.write(std::mem::take(&mut batch), outcome)?;
+                    }
                     continue;
                 }
                 names.remove(&name);
