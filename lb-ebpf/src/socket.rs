@@ -8,8 +8,8 @@
 
 use crate::{
     abi::{
-        Addr, BackendFlags, ConnectedFlow, DATAGRAM_FLOWS, DatagramFlow, FrontendFlags,
-        FrontendKey, Port, ServiceEntry,
+        Addr, ConnectedFlow, DATAGRAM_FLOWS, DatagramFlow, FrontendFlags, FrontendKey, Port,
+        ServiceEntry,
     },
     select::{self, Choice},
     tables::{BackendCounter, Environment, FlowTable, ServiceCounter, Socket, Tables},
@@ -181,9 +181,7 @@ fn known_flow<T: Tables, F: FlowTable>(
         }
         let (slot, generation) = flows.slot(index);
         let backend = tables.backend(slot)?;
-        if backend.generation != generation
-            || !backend.has(BackendFlags::USED | BackendFlags::SERVING)
-        {
+        if backend.generation != generation || !backend.keeps_flows() {
             flows.set_state(index, 0);
             count_closed_slot(tables, slot, generation);
             return None;

@@ -468,7 +468,7 @@ impl Planner {
 }
 
 fn stops_serving(before: &BackendEntry, after: &BackendEntry) -> bool {
-    before.has(BackendFlags::SERVING) && !after.has(BackendFlags::SERVING)
+    before.keeps_flows() && !after.keeps_flows()
 }
 
 fn gone(slot: u32, entry: &BackendEntry) -> GoneBackend {
