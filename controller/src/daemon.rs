@@ -254,13 +254,11 @@ fn io_error(what: &str, path: &Path, source: std::io::Error) -> DaemonError {
 }
 
 async fn source(options: &Run, node_name: &str) -> Result<Source, DaemonError> {
-    Ok(match &options.source.source_files {
-        Some(path) => Source::Files(FilesSource::new(path, node_name)?),
-        None => {
-            let kubeconfig = options.source.kubeconfig.as_deref();
-            Source::Api(ApiSource::new(kubeconfig, node_name).await?)
-        }
-    })
+    if let Some(path) = &options.source.source_files {
+        return Ok(Source::Files(FilesSource::new(path, node_name)?));
+    }
+    let kubeconfig = options.source.kubeconfig.as_deref();
+    Ok(Source::Api(ApiSource::new(kubeconfig, node_name).await?))
 }
 
 /// Starts the servers. `refresh` asks the loop to read counters before a scrape.
