@@ -21,7 +21,7 @@ EXAMPLES
   Which Services use this pod?         lbctl backends --address 10.244.1.7
   Backends that are not ready:         lbctl backends -o json | jq '.backends[]|select(.ready|not)'
   Is this node healthy?                lbctl status
-  Do two nodes hold the same state?    diff <(ssh a lbctl dump --canonical) <(ssh b lbctl dump --canonical)
+  Do two nodes hold the same state?    diff <(ssh a lbctl dump) <(ssh b lbctl dump)
   Another pin directory:               lbctl --bpffs /sys/fs/bpf/node2 status
 
 FILTERS
@@ -30,7 +30,7 @@ FILTERS
   (an empty list as JSON or YAML), a note goes to standard error and the exit code is 0.
 
 COLOUR
-  Only on a terminal, and never when NO_COLOR is set to anything.
+  Only on a terminal, and never when NO_COLOR is set and not empty.
 
 EXIT CODES
    0  done, also when nothing matches    8  too few privileges
@@ -85,8 +85,9 @@ EXAMPLES
         /// Group by Service: its ports, their frontends, their backends with state, zone,
         /// share of the Maglev table and connections.
         ///
-        /// Rows marked with `!` want a look: a backend that is not ready, or a frontend
-        /// without one. `local` marks backends of this node. TABLE is how many entries
+        /// Lines marked with `!` want a look: a frontend without a backend to choose, a port
+        /// without a ready one, a backend that is not ready although it is not terminating.
+        /// `local` marks backends of this node. TABLE is how many entries
         /// of the Maglev table lead to a backend, `-` that it takes no new connections.
         /// ACTIVE is opened minus closed. With --address, the ports (of one family) are
         /// kept of which a frontend or a backend has the address, as a whole.

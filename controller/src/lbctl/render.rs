@@ -144,8 +144,8 @@ fn backend_address(backend: &Backend) -> String {
 const fn state_tone(state: State) -> Tone {
     match state {
         State::Ready => Tone::Good,
-        State::ReadyTerminating | State::ServingTerminating | State::ServingNotReady => Tone::Warn,
-        State::Terminating | State::NotReady => Tone::Bad,
+        State::ReadyTerminating | State::ServingTerminating | State::Terminating => Tone::Warn,
+        State::ServingNotReady | State::NotReady => Tone::Bad,
     }
 }
 

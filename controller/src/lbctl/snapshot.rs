@@ -150,23 +150,18 @@ impl Snapshot {
 /// Copies the maps that are in force below `root`.
 pub fn read(root: &Path) -> Result<Snapshot, LbctlError> {
     let pins = Pins::new(root);
+    let mut latest = None;
     for _ in 0..2 {
         let Some((epoch, maps)) = current(&pins)? else {
             continue;
         };
         let snapshot = Snapshot::of(epoch, maps)?;
-        let newest = pins
-            .epochs()
-            .ok()
-            .and_then(|epochs| epochs.first().copied());
-        if newest == Some(epoch) && snapshot.is_whole() {
+        if pins.epoch(epoch).is_dir() && snapshot.is_whole() {
             return Ok(snapshot);
         }
+        latest = Some(snapshot);
     }
-    match current(&pins)? {
-        Some((epoch, maps)) => Ok(Snapshot::of(epoch, maps)?),
-        None => Err(why_nothing(root, &pins)),
-    }
+    latest.ok_or_else(|| why_nothing(root, &pins))
 }
 
 fn current(pins: &Pins) -> Result<Option<(u32, Maps)>, LbctlError> {

@@ -20,7 +20,7 @@ use super::{
 use crate::lbctl::{
     LbctlError,
     cli::OutputFormat,
-    view::{Counters, Frontend, NewConnections, Service, ServicePort, Services, State},
+    view::{Backend, Counters, Frontend, NewConnections, Service, ServicePort, Services},
 };
 
 pub(in crate::lbctl) fn render(
@@ -94,19 +94,19 @@ impl Dealer {
         line(needs_a_look(service), 0, &header(service, style));
         let mut titles = Some(&self.titles);
         for port in &service.ports {
-            line(false, 2, &self.ports.next().unwrap_or_default());
+            line(lacks_ready(port), 2, &self.ports.next().unwrap_or_default());
             for frontend in &port.frontends {
-                let wrong = frontend.new_connections != NewConnections::Balanced;
+                let wrong = unbalanced(frontend);
                 line(wrong, 4, &self.frontends.next().unwrap_or_default());
             }
             if !port.backends.is_empty()
                 && let Some(titles) = titles.take()
             {
-                line(false, 4, titles);
+                line(false, 6, titles);
             }
             for backend in &port.backends {
-                let wrong = backend.state != State::Ready;
-                line(wrong, 4, &self.backends.next().unwrap_or_default());
+                let wrong = unready(backend);
+                line(wrong, 6, &self.backends.next().unwrap_or_default());
             }
         }
     }
@@ -115,10 +115,24 @@ impl Dealer {
 /// Whether something of the service is marked.
 fn needs_a_look(service: &Service) -> bool {
     service.ports.iter().any(|port| {
-        let balanced = |f: &Frontend| f.new_connections == NewConnections::Balanced;
-        !port.frontends.iter().all(balanced)
-            || port.backends.iter().any(|b| b.state != State::Ready)
+        lacks_ready(port)
+            || port.frontends.iter().any(unbalanced)
+            || port.backends.iter().any(unready)
     })
+}
+
+/// Whether clients dial the port and no backend of it is ready.
+fn lacks_ready(port: &ServicePort) -> bool {
+    port.ready_backends == 0 && !port.frontends.is_empty()
+}
+
+fn unbalanced(frontend: &Frontend) -> bool {
+    frontend.new_connections != NewConnections::Balanced
+}
+
+/// Not ready for another reason than that it ends.
+fn unready(backend: &Backend) -> bool {
+    !backend.ready && !backend.terminating
 }
 
 fn header(service: &Service, style: Style) -> String {
@@ -162,7 +176,16 @@ fn readiness(service: &Service, style: Style) -> String {
         _ if ready < total => (Tone::Warn, format!("{ready}/{total} ready")),
         _ => (Tone::Good, format!("{ready}/{total} ready")),
     };
-    style.paint(tone, &text)
+    let mut words = style.paint(tone, &text);
+    let frontends = service.ports.iter().flat_map(|port| &port.frontends);
+    for bad in [NewConnections::Refused, NewConnections::Dropped] {
+        if frontends.clone().any(|f| f.new_connections == bad) {
+            let outcome = outcome(bad).unwrap_or_default().to_uppercase();
+            words.push_str("  ");
+            words.push_str(&style.paint(Tone::Bad, &outcome));
+        }
+    }
+    words
 }
 
 fn port_cells(port: &ServicePort, wide: bool) -> Vec<Cell> {
@@ -214,6 +237,6 @@ fn frontend_cells(frontend: &Frontend) -> Vec<Cell> {
         NewConnections::Dropped => "no endpoint that the policy allows",
     };
     let outcome = outcome(frontend.new_connections).unwrap_or_default();
-    cells.push(cell(format!("connections are {outcome}: {why}"), Tone::Bad));
+    cells.push(cell(format!("{outcome}: {why}"), Tone::Bad));
     cells
 }

@@ -42,7 +42,7 @@ fn summary(status: &NodeStatus, style: Style) -> String {
             "node",
             match &status.zone {
                 Some(zone) => format!("{}, zone {zone}", status.node),
-                None => format!("{}, no zone", status.node),
+                None => status.node.clone(),
             },
         ),
         ("kernel", kernel.release.clone()),
@@ -103,7 +103,7 @@ fn sync(status: &NodeStatus) -> String {
         None => "no change yet".into(),
     };
     format!(
-        "{}, {last}, {} batches, {} failed",
+        "{}, {last}, batches applied {}, failed {}",
         sync.state, sync.syncs, sync.failed_syncs
     )
 }
