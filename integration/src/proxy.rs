@@ -152,12 +152,7 @@ impl ProxyUnderTest {
     /// Removes everything our controller put into the kernel for `node`.
     pub fn cleanup(node: &Node) -> Result<()> {
         let mut command = Command::new(binaries::find("lb-controller")?);
-        command
-            .arg("cleanup")
-            .arg("--bpffs")
-            .arg(node.pins())
-            .arg("--cgroup")
-            .arg(node.cgroup());
+        command.arg("cleanup").arg("--bpffs").arg(node.pins());
         let output = node.system().output(command, Duration::from_secs(10))?;
         if !output.status.success() {
             bail!("lb-controller cleanup: {}", output.stderr);

@@ -14,12 +14,14 @@
 mod conditions;
 mod mirror;
 mod ports;
+mod service;
 mod slices;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
 pub use mirror::mirrored_slices;
 use serde_json::{Value, json};
+pub use service::Service;
 pub use slices::endpoint_slices;
 
 use crate::cluster;
@@ -61,11 +63,11 @@ pub struct ContainerPort {
 // === impl Pod ===
 
 impl Pod {
-    /// A ready pod in namespace `default` that runs as `pod` and carries the label `app=<app>`.
-    pub fn of(pod: &cluster::Pod, app: &str) -> Self {
+    /// A ready pod that runs as `pod` and carries the label `app=<app>`.
+    pub fn of(pod: &cluster::Pod, namespace: &str, app: &str) -> Self {
         let node = pod.node();
         Self {
-            namespace: "default".to_owned(),
+            namespace: namespace.to_owned(),
             name: pod.name().to_owned(),
             labels: [("app".to_owned(), app.to_owned())].into(),
             addresses: pod.addresses(),

@@ -97,13 +97,12 @@ where
     };
     let mut state = DatagramFlow::VALID;
     if let Some(other) = with_same_backend(&flows, choice) {
-        match another_backend(tables, ctx, &service, &flows) {
-            Some(another) => choice = another,
-            None => {
-                state |= DatagramFlow::SHARED;
-                flows.set_state(other, state);
-                tables.count_service(service.service_id, ServiceCounter::SharedBackend);
-            }
+        if let Some(another) = another_backend(tables, ctx, &service, &flows) {
+            choice = another;
+        } else {
+            state |= DatagramFlow::SHARED;
+            flows.set_state(other, state);
+            tables.count_service(service.service_id, ServiceCounter::SharedBackend);
         }
     }
     count_opened(tables, &service, choice);

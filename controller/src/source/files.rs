@@ -10,7 +10,10 @@
 mod loader;
 mod manifest;
 mod scan;
+#[cfg(test)]
+mod tests;
 mod watch;
+mod yaml;
 
 use std::{
     io,

@@ -70,17 +70,32 @@ impl ControlPlane {
         self.sync_slices()
     }
 
-    /// Changes a pod of namespace `default`.
-    pub fn change_pod(&mut self, name: &str, change: impl FnOnce(&mut Pod)) -> Result<()> {
-        let pod = self.pods.get_mut(&("default".to_owned(), name.to_owned()));
-        change(pod.with_context(|| format!("no pod {name}"))?);
+    /// Changes one pod.
+    pub fn change_pod(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        change: impl FnOnce(&mut Pod),
+    ) -> Result<()> {
+        let pod = self.pods.get_mut(&(namespace.to_owned(), name.to_owned()));
+        change(pod.with_context(|| format!("no pod {namespace}/{name}"))?);
         self.sync_slices()
     }
 
-    /// Forgets pods of namespace `default`.
-    pub fn remove_pods(&mut self, names: &[&str]) -> Result<()> {
+    /// Forgets pods.
+    pub fn remove_pods(&mut self, namespace: &str, names: &[&str]) -> Result<()> {
         for &name in names {
-            self.pods.remove(&("default".to_owned(), name.to_owned()));
+            self.pods.remove(&(namespace.to_owned(), name.to_owned()));
+        }
+        self.sync_slices()
+    }
+
+    /// Deletes all Services and pods of a namespace, and the slices made for them.
+    pub fn delete_namespace(&mut self, namespace: &str) -> Result<()> {
+        self.pods.retain(|(of, _), _| of != namespace);
+        let gone = self.services.extract_if(.., |(of, _), _| of == namespace);
+        for (_, service) in gone.collect::<Vec<_>>() {
+            self.store.delete(&ObjectId::of(&service)?)?;
         }
         self.sync_slices()
     }

@@ -1,0 +1,104 @@
+//! Session affinity by client. Rows S19, S19b, S19c; N16, N17 and DS14 are in their own files.
+
+use std::{thread, time::Duration};
+
+use lb_integration::agent::dial::Dial;
+
+use crate::scenario::{Client, Scenario, tcp, tcp_both};
+
+const PODS: [&str; 3] = ["pod-1", "pod-2", "pod-3"];
+
+/// All of many requests reach one backend.
+pub(crate) fn is_sticky(client: &mut Client, dial: &Dial) {
+    let names = client.hostnames(dial, 20);
+    assert_eq!(names.len(), 1, "{dial:?} reached {names:?}");
+}
+
+#[test]
+fn s19_session_affinity_works_for_cluster_ip() {
+    let s = Scenario::new("s19");
+    let _pods = s.published_backends("sticky", &PODS);
+    let service = s
+        .service("sticky")
+        .port("", 80, 80, "TCP")
+        .client_ip_affinity(10_800);
+    let plain = s
+        .service("plain")
+        .port("", 80, 80, "TCP")
+        .spec("selector", service_selector());
+    s.apply(service.object());
+    s.apply(plain.object());
+    for mut client in [s.client(0), s.host_client(1)] {
+        // All three are there before stickiness means anything.
+        client.reaches_all(&tcp_both(&plain, 80), &PODS);
+        for dial in tcp_both(&service, 80) {
+            is_sticky_once_up(&mut client, &dial);
+        }
+    }
+}
+
+#[test]
+fn s19b_session_affinity_timeout_works_for_cluster_ip() {
+    let s = Scenario::new("s19b");
+    let _pods = s.published_backends("sticky", &PODS);
+    let plain = s
+        .service("plain")
+        .port("", 80, 80, "TCP")
+        .spec("selector", service_selector());
+    let service = s
+        .service("sticky")
+        .port("", 80, 80, "TCP")
+        .client_ip_affinity(2);
+    s.apply(plain.object());
+    s.apply(service.object());
+    let mut client = s.client(0);
+    client.reaches_all(&tcp_both(&plain, 80), &PODS);
+    let dial = tcp(service.v4(80));
+    let first = is_sticky_once_up(&mut client, &dial);
+    // Every request starts the time anew: together these take longer than the timeout.
+    for _ in 0..5 {
+        thread::sleep(Duration::from_millis(800));
+        assert_eq!(client.dial(&dial).reply.as_deref(), Some(first.as_str()));
+    }
+    // Ten tries that all fall on one of three backends by chance: 1 in 59,049.
+    let moved = (0..10).any(|_| {
+        thread::sleep(Duration::from_secs(3));
+        client.dial(&dial).reply.is_some_and(|name| name != first)
+    });
+    assert!(moved, "still {first} after ten expiries");
+}
+
+#[test]
+fn s19c_session_affinity_can_be_switched_for_cluster_ip() {
+    let s = Scenario::new("s19c");
+    let _pods = s.published_backends("switched", &PODS);
+    let plain = s.service("switched").port("", 80, 80, "TCP");
+    let sticky = plain.clone().client_ip_affinity(10_800);
+    let mut client = s.client(1);
+    let dial = tcp(plain.v4(80));
+    s.apply(plain.object());
+    client.reaches(&dial, &PODS);
+    s.apply(sticky.object());
+    is_sticky_once_up(&mut client, &dial);
+    s.apply(plain.object());
+    client.reaches(&dial, &PODS);
+    s.apply(sticky.object());
+    is_sticky_once_up(&mut client, &dial);
+}
+
+/// Waits until affinity is in force, checks it, and returns the backend.
+pub(crate) fn is_sticky_once_up(client: &mut Client, dial: &Dial) -> String {
+    // Without affinity, 20 requests reach one of three backends alone once in a billion runs.
+    let settled = (0..100).any(|_| {
+        thread::sleep(Duration::from_millis(50));
+        let summary = client.control.dial_many(dial, 20).unwrap();
+        summary.failed() == 0 && summary.replies.len() == 1
+    });
+    assert!(settled, "{dial:?} never became sticky");
+    is_sticky(client, dial);
+    client.dial(dial).reply.unwrap()
+}
+
+fn service_selector() -> serde_json::Value {
+    serde_json::json!({"app": "sticky"})
+}

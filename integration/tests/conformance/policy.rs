@@ -1,0 +1,102 @@
+//! Internal traffic policy and terminating endpoints. Rows S25 to S29.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::scenario::{Scenario, tcp_both};
+
+#[test]
+fn s25_internal_policy_local_pod_to_pod() {
+    let s = Scenario::new("s25");
+    let backend = s.backend(0, "local", &[80], &[]);
+    s.publish([s.record(&backend, "svc")]);
+    let service = s
+        .service("svc")
+        .port("", 80, 80, "TCP")
+        .spec("internalTrafficPolicy", "Local");
+    s.apply(service.object());
+    s.client(0).reaches_all(&tcp_both(&service, 80), &["local"]);
+    let mut remote = s.client(1);
+    remote.fails_all(&tcp_both(&service, 80));
+}
+
+#[test]
+fn s26_internal_policy_local_host_network_pod_to_pod() {
+    let s = Scenario::new("s26");
+    let backend = s.backend(0, "local", &[80], &[]);
+    s.publish([s.record(&backend, "svc")]);
+    let service = s
+        .service("svc")
+        .port("", 80, 80, "TCP")
+        .spec("internalTrafficPolicy", "Local");
+    s.apply(service.object());
+    s.host_client(0)
+        .reaches_all(&tcp_both(&service, 80), &["local"]);
+    let mut remote = s.host_client(1);
+    remote.fails_all(&tcp_both(&service, 80));
+}
+
+#[test]
+fn s27_internal_policy_local_to_host_network_pod() {
+    let s = Scenario::new("s27");
+    let backend = s.host_network_backend(0, "hostnet", 10_180);
+    s.publish([s.record(&backend, "svc")]);
+    let service = s
+        .service("svc")
+        .port("", 80, 10_180, "TCP")
+        .spec("internalTrafficPolicy", "Local");
+    s.apply(service.object());
+    for mut near in [s.client(0), s.host_client(0)] {
+        near.reaches_all(&tcp_both(&service, 80), &["hostnet"]);
+    }
+    for mut far in [s.client(1), s.host_client(1)] {
+        far.fails_all(&tcp_both(&service, 80));
+    }
+}
+
+#[test]
+fn s28_falls_back_to_terminating_endpoints_with_policy_cluster() {
+    let s = Scenario::new("s28");
+    let backend = s.lingering_backend(0, "leaving", Duration::from_secs(100));
+    s.publish([s.record(&backend, "svc")]);
+    let service = s.service("svc").port("", 80, 80, "TCP");
+    s.apply(service.object());
+    let mut clients = [s.client(0), s.client(1)];
+    for client in &mut clients {
+        client.reaches_all(&tcp_both(&service, 80), &["leaving"]);
+    }
+    backend.server.signal(Signal::SIGTERM).unwrap();
+    s.change("leaving", |pod| pod.terminating = true);
+    for client in &mut clients {
+        for _ in 0..5 {
+            client.reaches_all(&tcp_both(&service, 80), &["leaving"]);
+        }
+    }
+    // A ready endpoint takes over from the fallback.
+    let fresh = s.backend(1, "fresh", &[80], &[]);
+    s.publish([s.record(&fresh, "svc")]);
+    for client in &mut clients {
+        client.reaches_all(&tcp_both(&service, 80), &["fresh"]);
+    }
+}
+
+#[test]
+fn s29_falls_back_to_local_terminating_endpoints_with_policy_local() {
+    let s = Scenario::new("s29");
+    let backend = s.lingering_backend(0, "leaving", Duration::from_secs(100));
+    s.publish([s.record(&backend, "svc")]);
+    let service = s
+        .service("svc")
+        .port("", 80, 80, "TCP")
+        .spec("internalTrafficPolicy", "Local");
+    s.apply(service.object());
+    let (mut near, mut far) = (s.client(0), s.client(1));
+    near.reaches_all(&tcp_both(&service, 80), &["leaving"]);
+    backend.server.signal(Signal::SIGTERM).unwrap();
+    s.change("leaving", |pod| pod.terminating = true);
+    for _ in 0..5 {
+        near.reaches_all(&tcp_both(&service, 80), &["leaving"]);
+    }
+    far.fails_all(&tcp_both(&service, 80));
+}

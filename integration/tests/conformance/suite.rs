@@ -1,0 +1,87 @@
+//! The cluster that all tests of this binary share.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU16, Ordering},
+    },
+};
+
+use lb_integration::{
+    Cluster,
+    objects::{ControlPlane, Objects},
+    proxy::{ProxyOptions, ProxyUnderTest, Source, lbctl},
+};
+
+/// A cluster of two nodes, its objects and its proxies.
+///
+/// It lives in a static, so nothing drops it; the harness removes it when the process ends.
+pub(crate) struct Suite {
+    pub(crate) cluster: Cluster,
+    control_plane: Mutex<ControlPlane>,
+    proxies: Mutex<Vec<ProxyUnderTest>>,
+    next_ip: AtomicU16,
+}
+
+/// Builds the cluster for the first test that asks.
+pub(crate) fn suite() -> &'static Suite {
+    static SUITE: OnceLock<Suite> = OnceLock::new();
+    SUITE.get_or_init(|| {
+        let cluster = Cluster::builder().nodes(2).dual_stack().build().unwrap();
+        let manifests = cluster.manifests().unwrap();
+        for node in cluster.nodes() {
+            manifests.apply(&node.object()).unwrap();
+        }
+        let options = ProxyOptions::new(Source::Files(manifests.path().to_owned()));
+        let mut proxies: Vec<ProxyUnderTest> = cluster
+            .nodes()
+            .iter()
+            .map(|node| ProxyUnderTest::launch(node, &options).unwrap())
+            .collect();
+        for (node, proxy) in cluster.nodes().iter().zip(&mut proxies) {
+            proxy
+                .wait_healthy(node, std::time::Duration::from_secs(30))
+                .unwrap();
+        }
+        Suite {
+            cluster,
+            control_plane: Mutex::new(ControlPlane::new(Box::new(manifests))),
+            proxies: Mutex::new(proxies),
+            next_ip: AtomicU16::new(1),
+        }
+    })
+}
+
+// === impl Suite ===
+
+impl Suite {
+    /// The objects. A test that failed while it held them has left them usable.
+    pub(crate) fn control_plane(&self) -> MutexGuard<'_, ControlPlane> {
+        self.control_plane
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// ClusterIPs no other Service of this run has.
+    pub(crate) fn cluster_ips(&self) -> (Ipv4Addr, Ipv6Addr) {
+        let n = self.next_ip.fetch_add(1, Ordering::Relaxed);
+        let [high, low] = n.to_be_bytes();
+        (
+            Ipv4Addr::new(10, 96, high, low),
+            Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, n),
+        )
+    }
+
+    /// Prints what helps to understand a failure: the proxies' last words and their tables.
+    pub(crate) fn explain(&self, namespace: &str) {
+        let proxies = self.proxies.lock().unwrap_or_else(PoisonError::into_inner);
+        for (node, proxy) in self.cluster.nodes().iter().zip(proxies.iter()) {
+            eprintln!("--- proxy of {}:\n{}", node.name(), proxy.recent_output(15));
+            match lbctl(node, &["list", "--by-service", "--namespace", namespace]) {
+                Ok(text) => eprintln!("--- lbctl list on {}:\n{text}", node.name()),
+                Err(error) => eprintln!("--- no lbctl on {}: {error:#}", node.name()),
+            }
+        }
+    }
+}
