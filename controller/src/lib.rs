@@ -12,6 +12,7 @@ pub mod desired;
 pub mod exit;
 pub mod health;
 pub mod kernel;
+pub mod lbctl;
 pub mod loader;
 pub mod maps;
 pub mod metrics;
