@@ -22,6 +22,7 @@ pub mod bpffs;
 pub mod cgroup;
 pub mod cluster;
 pub mod control;
+pub mod demo;
 pub mod ip;
 pub mod netns;
 pub mod objects;
