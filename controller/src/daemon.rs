@@ -21,6 +21,7 @@ use crate::{
     metrics,
     model::Event,
     pins::Pins,
+    reaper::Reaper,
     reconcile::Reconciler,
     source::{ApiSource, FilesSource, Phase, Source, SourceError, SourceState},
 };
@@ -93,6 +94,10 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
     kernel::check_bpffs(&options.pinned.bpffs)?;
     let pins = Pins::new(&options.pinned.bpffs);
     let _lock = lock(&pins)?;
+    let reaper = Reaper::start(pins.clone(), !options.no_netns_walk).map_err(|source| {
+        let what = "cannot start the thread that ends stale sockets".into();
+        DaemonError::Io { what, source }
+    })?;
 
     let node_name = options.node_name();
     let source = source(options, &node_name).await?;
@@ -123,6 +128,7 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
     let source = source.run(events, state, stop.clone());
     let daemon = Daemon {
         reconciler,
+        reaper,
         health,
         received,
         refreshed,
@@ -143,6 +149,7 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
 /// The loop around the reconciler.
 struct Daemon<'a> {
     reconciler: Reconciler,
+    reaper: Reaper,
     health: Arc<Health>,
     received: mpsc::Receiver<Vec<Event>>,
     refreshed: mpsc::Receiver<oneshot::Sender<()>>,
@@ -205,7 +212,7 @@ impl Daemon<'_> {
         match self.reconciler.reconcile() {
             Ok(outcome) => {
                 self.health.updated();
-                self.after(outcome.gone);
+                self.reaper.submit(outcome.gone);
                 None
             }
             Err(error) => {
@@ -214,10 +221,6 @@ impl Daemon<'_> {
                 Some(Instant::now() + wait)
             }
         }
-    }
-
-    fn after(&self, gone: Vec<crate::plan::GoneBackend>) {
-        let _ = gone;
     }
 }
 

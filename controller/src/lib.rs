@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod model;
 pub mod pins;
 pub mod plan;
+pub mod reaper;
 pub mod reconcile;
 pub mod source;
 pub mod store;

@@ -23,6 +23,12 @@ use crate::{kernel::Features, pins::Pins, plan::Capacity, sys};
 /// The object, as `build.rs` found it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb.o"));
 
+/// The object, for programs that are loaded apart from the hooks; `None` if this binary
+/// was built without one.
+pub(crate) fn object() -> Option<&'static [u8]> {
+    (!OBJECT.is_empty()).then_some(OBJECT)
+}
+
 /// The programs, in the order in which they are attached: those that translate come
 /// last, so that nothing is translated that would not be translated back.
 pub const PROGRAMS: [&str; 9] = [
