@@ -21,4 +21,5 @@ pub mod plan;
 pub mod reconcile;
 pub mod source;
 pub mod store;
+pub mod synthetic;
 pub mod sys;

@@ -5,7 +5,8 @@
 //! defaults of Services) and can misbehave on request ([`Faults`], outages,
 //! forgotten history). There is no endpoint controller, no garbage collection by
 //! owner, no graceful deletion of Pods, and `v1` and `events.k8s.io` Events are
-//! separate. Objects written through [`ApiServer`] directly keep the status they
+//! separate. Bodies are JSON or YAML: the few kubectl commands that send protobuf
+//! (`create namespace`) are answered 415, where `apply -f` works. Objects written through [`ApiServer`] directly keep the status they
 //! come with and bring their Namespace into being; over HTTP the rules of a real
 //! server hold.
 
@@ -108,7 +109,11 @@ pub struct ApiServer {
     gate: Arc<Gate>,
     stop: CancellationToken,
     task: Option<JoinHandle<io::Result<()>>>,
+    thread: Option<std::thread::JoinHandle<()>>,
 }
+
+/// How long connections may take to end at shutdown; they are reset, so no time at all.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(1);
 
 impl ApiServer {
     /// Starts serving on the current tokio runtime.
@@ -134,10 +139,34 @@ impl ApiServer {
             gate,
             stop,
             task: Some(task),
+            thread: None,
         };
         running
             .create_own_objects(&options.service_cidrs, options.advertise)
             .map_err(io::Error::other)?;
+        Ok(running)
+    }
+
+    /// Starts serving on a thread of its own, for tests that block theirs. Dropping
+    /// the server waits until the thread has ended.
+    pub fn start_on_thread(options: Options) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let mut running = {
+            let _entered = runtime.enter();
+            Self::start(options)?
+        };
+        let (stop, task) = (running.stop.clone(), running.task.take());
+        let serve = async move {
+            stop.cancelled().await;
+            if let Some(task) = task {
+                // A connection that does not end is cut off with the runtime.
+                let _ = tokio::time::timeout(SHUTDOWN_PATIENCE, task).await;
+            }
+        };
+        let thread = std::thread::Builder::new().name("apiserver".into());
+        running.thread = Some(thread.spawn(move || runtime.block_on(serve))?);
         Ok(running)
     }
 
@@ -193,9 +222,12 @@ impl ApiServer {
     pub async fn shutdown(mut self) -> io::Result<()> {
         self.stop.cancel();
         self.gate.reset_connections();
-        match self.task.take() {
-            Some(task) => task.await.map_err(io::Error::other)?,
-            None => Ok(()),
+        let Some(task) = self.task.take() else {
+            return Ok(());
+        };
+        match tokio::time::timeout(SHUTDOWN_PATIENCE, task).await {
+            Ok(ended) => ended.map_err(io::Error::other)?,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
     }
 }
@@ -206,6 +238,10 @@ impl Drop for ApiServer {
         self.gate.reset_connections();
         if let Some(task) = &self.task {
             task.abort();
+        }
+        if let Some(thread) = self.thread.take() {
+            // A panic in there has been printed already.
+            let _ = thread.join();
         }
     }
 }

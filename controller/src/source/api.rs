@@ -1,17 +1,164 @@
-//! temporary
-use super::*;
-use std::path::Path;
+//! Objects from a Kubernetes API.
+//!
+//! Input: three watches: Services without another proxy's label (rule A1),
+//! EndpointSlices without the headless label (rule B2), and this node's Node (rule D7).
+//! Output: their events. While the API is out of reach the last state stays in force
+//! and the watches try again for ever, ever more slowly (rule K3).
+#![forbid(unsafe_code)]
+
+mod connect;
+mod watches;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use futures::{FutureExt, StreamExt};
+use kube::Config;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, timeout_at},
+};
+
+use super::{BATCH, SourceError, SourceState, state};
+use crate::{convert::Converter, model::Event};
+use watches::{Change, Watches};
+
+/// How long the first list waits for this node's zone, so that a start does not first
+/// program what is then recomputed.
+const NODE_WAIT: Duration = Duration::from_secs(5);
+
+/// A Kubernetes API.
 #[derive(Debug)]
-pub struct ApiSource;
+pub struct ApiSource {
+    config: Box<Config>,
+    kubeconfig: Option<PathBuf>,
+    node_name: String,
+}
+
 impl ApiSource {
-    pub async fn new(_k: Option<&Path>, _n: &str) -> Result<Self, SourceError> {
-        Err(SourceError::NoApi { reason: "x".into() })
+    /// Uses `kubeconfig` if given, else a pod's service account, else kubectl's default.
+    /// `node_name` is this node's (rule L1). Nothing is sent to the API yet.
+    pub async fn new(kubeconfig: Option<&Path>, node_name: &str) -> Result<Self, SourceError> {
+        let config = connect::config(kubeconfig).await?;
+        // What is wrong with keys and certificates shows only when a client is made.
+        connect::client(config.clone(), kubeconfig, || {})?;
+        Ok(Self {
+            config: Box::new(config),
+            kubeconfig: kubeconfig.map(Path::to_owned),
+            node_name: node_name.to_owned(),
+        })
     }
+
     pub(super) async fn run(
         self,
-        _e: mpsc::Sender<Vec<Event>>,
-        _s: &watch::Sender<SourceState>,
+        events: mpsc::Sender<Vec<Event>>,
+        state: &watch::Sender<SourceState>,
     ) -> Result<(), SourceError> {
+        let server = self.config.cluster_url.to_string();
+        let mut follower = Follower {
+            converter: Converter::new(&self.node_name),
+            server: server.clone(),
+            state,
+        };
+        // A connection for each watch, so that each tells of itself whether it is well.
+        let connect = |what| {
+            let reached = reporter(server.clone(), what, state.clone());
+            connect::client(
+                Config::clone(&self.config),
+                self.kubeconfig.as_deref(),
+                reached,
+            )
+        };
+        let mut watches = Watches::new(&self.node_name, connect)?;
+        let node = follower.await_node(&mut watches).await;
+        if !node.is_empty() && events.send(node).await.is_err() {
+            return Ok(());
+        }
+        let mut changes = watches.all();
+        while let Some(change) = changes.next().await {
+            let mut batch: Vec<_> = follower.take_in(change).into_iter().collect();
+            // Whatever else is there already belongs to the same batch (rule B12).
+            while batch.len() < BATCH
+                && let Some(Some(change)) = changes.next().now_or_never()
+            {
+                batch.extend(follower.take_in(change));
+            }
+            if !batch.is_empty() && events.send(batch).await.is_err() {
+                break;
+            }
+        }
         Ok(())
+    }
+}
+
+/// What to do when the API server has answered the watch of `what`.
+fn reporter(
+    server: String,
+    what: &'static str,
+    state: watch::Sender<SourceState>,
+) -> impl Fn() + Clone + Send + 'static {
+    move || {
+        if state::reached(&state, what) {
+            tracing::info!(server, "following {what}");
+        }
+    }
+}
+
+/// Converts changes and keeps the books.
+struct Follower<'a> {
+    converter: Converter,
+    server: String,
+    state: &'a watch::Sender<SourceState>,
+}
+
+impl Follower<'_> {
+    /// The Node object, if it comes soon.
+    async fn await_node(&mut self, watches: &mut Watches) -> Vec<Event> {
+        let deadline = Instant::now() + NODE_WAIT;
+        while let Ok(Some(change)) = timeout_at(deadline, watches.node.next()).await {
+            let settled = matches!(
+                change,
+                Change::Node(_) | Change::NodeListed | Change::Failed { .. }
+            );
+            let event = self.take_in(change);
+            if settled {
+                return event.into_iter().collect();
+            }
+        }
+        Vec::new()
+    }
+
+    fn take_in(&mut self, change: Change) -> Option<Event> {
+        if let Change::Failed { what, error } = change {
+            self.note_failure(what, &error);
+            return None;
+        }
+        match change {
+            Change::Service(object) => self.converter.service(&object),
+            Change::ServiceDeleted(metadata) => self.converter.service_deleted(&metadata),
+            Change::EndpointSlice(object) => self.converter.endpoint_slice(&object),
+            Change::EndpointSliceDeleted(metadata) => {
+                self.converter.endpoint_slice_deleted(&metadata)
+            }
+            Change::Node(object) => self.converter.node(&object),
+            Change::NodeDeleted(metadata) => self.converter.node_deleted(&metadata),
+            Change::Listing(kind) => Some(Event::Listing(kind)),
+            Change::Listed(kind) => Some(Event::Listed(kind)),
+            Change::NodeListed | Change::Failed { .. } => None,
+        }
+    }
+
+    /// One clear warning when trouble begins; the retries are details.
+    fn note_failure(&self, what: &'static str, error: &str) {
+        if state::failed(self.state, what, format!("{what}: {error}")) {
+            tracing::warn!(
+                server = self.server,
+                "cannot follow {what}: {error}; keeping the last known state and trying again"
+            );
+        } else {
+            tracing::debug!(server = self.server, what, error, "still failing");
+        }
     }
 }

@@ -10,6 +10,8 @@
 mod loader;
 mod manifest;
 mod scan;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::{

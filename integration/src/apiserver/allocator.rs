@@ -105,11 +105,11 @@ impl Allocator {
 
     /// Records what a Service holds after a commit instead of before it.
     pub(crate) fn replace(&mut self, key: &Key, before: Option<&Value>, after: Option<&Value>) {
-        for service in before {
+        if let Some(service) = before {
             addresses_of(service).for_each(|ip| drop(self.addresses.remove(&ip)));
             ports_of(service).for_each(|port| drop(self.ports.remove(&port)));
         }
-        for service in after {
+        if let Some(service) = after {
             self.addresses
                 .extend(addresses_of(service).map(|ip| (ip, key.clone())));
             self.ports

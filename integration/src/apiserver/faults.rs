@@ -101,7 +101,8 @@ impl Faults {
     }
 
     /// Reports 410 as the HTTP status of a watch, not as an ERROR event in it.
-    /// Real servers do either.
+    /// The API allows either; servers since 1.19 send the event. kube-rs 5.0's
+    /// watcher retries a status of 410 without relisting.
     pub fn gone_as_http_status(&self, on: bool) {
         self.switches().gone_as_status = on;
     }

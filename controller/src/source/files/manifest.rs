@@ -6,6 +6,9 @@
 //! document, as the Kubernetes tools do, so both mean exactly the same.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 
 use serde::{Deserialize, de::DeserializeOwned};

@@ -57,6 +57,10 @@ pub(super) fn fill(service: &mut Value, context: Context<'_>) -> Result<(), ApiE
         let given = service["spec"]["type"].to_string();
         return Err(refuse("spec.type", format!("{given}: unsupported")));
     };
+    let mut ports = service["spec"]["ports"].as_array().into_iter().flatten();
+    if !ports.all(Value::is_object) {
+        return Err(refuse("spec.ports", "expected objects".into()));
+    }
     if let Some(before) = before {
         carry_over(&mut service["spec"], ty, before);
     }
@@ -163,7 +167,8 @@ fn status_defaults(service: &mut Value, ty: Type) {
     if ty != Type::LoadBalancer || balancer.is_null() {
         *balancer = json!({});
     }
-    for ingress in balancer["ingress"].as_array_mut().into_iter().flatten() {
+    let ingress = balancer.get_mut("ingress").and_then(Value::as_array_mut);
+    for ingress in ingress.into_iter().flatten() {
         if !unset(&ingress["ip"]) {
             set_default(ingress, "ipMode", || "VIP".into());
         }

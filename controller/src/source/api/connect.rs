@@ -1,0 +1,82 @@
+//! Finding the API server.
+#![forbid(unsafe_code)]
+
+use std::{error::Error, path::Path, time::Duration};
+
+use http::Response;
+use kube::{
+    Client, Config,
+    client::{ClientBuilder, DynBody},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use tower::util::MapResponseLayer;
+
+use super::super::SourceError;
+
+/// A server that does not answer is tried again: better soon than after kube's 30 s.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where the API is and how to authenticate.
+pub(super) async fn config(kubeconfig: Option<&Path>) -> Result<Config, SourceError> {
+    let mut config = match kubeconfig {
+        Some(path) => {
+            let parsed = Kubeconfig::read_from(path).map_err(|error| unusable(path, &error))?;
+            let options = KubeConfigOptions::default();
+            let config = Config::from_custom_kubeconfig(parsed, &options).await;
+            config.map_err(|error| unusable(path, &error))?
+        }
+        None => match Config::incluster() {
+            Ok(config) => config,
+            Err(_not_in_a_pod) => Config::infer().await.map_err(|error| SourceError::NoApi {
+                reason: chain(&error),
+            })?,
+        },
+    };
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    Ok(config)
+}
+
+/// A client that calls `reached` whenever the API server has answered with success: a
+/// watch that resumes says nothing by itself until something changes. Fails on unusable
+/// certificates and keys.
+pub(super) fn client(
+    config: Config,
+    kubeconfig: Option<&Path>,
+    reached: impl Fn() + Clone + Send + 'static,
+) -> Result<Client, SourceError> {
+    let builder = ClientBuilder::try_from(config).map_err(|error| match kubeconfig {
+        Some(path) => unusable(path, &error),
+        None => SourceError::NoApi {
+            reason: chain(&error),
+        },
+    })?;
+    let layer = MapResponseLayer::new(move |response: Response<Box<DynBody>>| {
+        if response.status().is_success() {
+            reached();
+        }
+        response
+    });
+    Ok(builder.with_layer(&layer).build())
+}
+
+fn unusable(path: &Path, error: &dyn Error) -> SourceError {
+    SourceError::Kubeconfig {
+        path: path.to_owned(),
+        reason: chain(error),
+    }
+}
+
+/// An error and its causes in one sentence, without repeating what a cause says.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    // Parsers append pictures of the offending lines.
+    text.lines().next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,178 @@
+//! The three watches as streams of changes.
+#![forbid(unsafe_code)]
+
+use std::{fmt::Debug, pin::Pin};
+
+use futures::{Stream, StreamExt, stream};
+use k8s_openapi::{
+    api::{
+        core::v1::{Node, Service},
+        discovery::v1::EndpointSlice,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{
+    Api, Client, Resource,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, watcher},
+    },
+};
+use serde::de::DeserializeOwned;
+
+use super::{super::SourceError, connect::chain};
+use crate::{
+    convert::{HEADLESS_LABEL, PROXY_NAME_LABEL},
+    model::Kind,
+};
+
+/// What a watch says.
+pub(super) enum Change {
+    /// Listed, added or changed.
+    Service(Box<Service>),
+    /// Deleted, or hidden by the selector.
+    ServiceDeleted(Box<ObjectMeta>),
+    /// Listed, added or changed.
+    EndpointSlice(Box<EndpointSlice>),
+    /// Deleted, or hidden by the selector.
+    EndpointSliceDeleted(Box<ObjectMeta>),
+    /// Listed, added or changed.
+    Node(Box<Node>),
+    /// Deleted.
+    NodeDeleted(Box<ObjectMeta>),
+    /// A list begins.
+    Listing(Kind),
+    /// A list is complete.
+    Listed(Kind),
+    /// The Node is known, or known not to exist.
+    NodeListed,
+    /// The watch failed and will try again.
+    Failed {
+        /// What is watched.
+        what: &'static str,
+        /// Why, in one sentence.
+        error: String,
+    },
+}
+
+type Changes = Pin<Box<dyn Stream<Item = Change> + Send>>;
+
+/// The watches; nothing is requested before they are polled.
+pub(super) struct Watches {
+    pub(super) node: Changes,
+    services: Changes,
+    slices: Changes,
+}
+
+impl Watches {
+    /// `connect` makes a client to watch something with.
+    pub(super) fn new(
+        node_name: &str,
+        connect: impl Fn(&'static str) -> Result<Client, SourceError>,
+    ) -> Result<Self, SourceError> {
+        let absent = |label: &str| watcher::Config::default().labels(&format!("!{label}"));
+        let this_node = watcher::Config::default().fields(&format!("metadata.name={node_name}"));
+        Ok(Self {
+            services: changes::<Service>(&connect, absent(PROXY_NAME_LABEL))?,
+            slices: changes::<EndpointSlice>(&connect, absent(HEADLESS_LABEL))?,
+            node: changes::<Node>(&connect, this_node)?,
+        })
+    }
+
+    /// All of them as one.
+    pub(super) fn all(self) -> impl Stream<Item = Change> {
+        stream::select_all([self.services, self.slices, self.node])
+    }
+}
+
+/// A kind of object that is watched.
+trait Watched: Resource + DeserializeOwned + Clone + Debug + Send + 'static {
+    const WHAT: &'static str;
+    fn applied(self) -> Change;
+    fn deleted(self) -> Change;
+    fn listing() -> Option<Change>;
+    fn listed() -> Change;
+}
+
+fn changes<K: Watched<DynamicType = ()>>(
+    connect: impl Fn(&'static str) -> Result<Client, SourceError>,
+    config: watcher::Config,
+) -> Result<Changes, SourceError> {
+    let client = connect(K::WHAT)?;
+    let events = watcher(Api::<K>::all(client), config).default_backoff();
+    let changes = events.filter_map(async |event| match event {
+        Ok(watcher::Event::Init) => K::listing(),
+        Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => {
+            Some(object.applied())
+        }
+        Ok(watcher::Event::InitDone) => Some(K::listed()),
+        Ok(watcher::Event::Delete(object)) => Some(object.deleted()),
+        // The server has forgotten where we were: a new list follows at once.
+        Err(watcher::Error::WatchError(status)) if status.code == 410 => None,
+        Err(error) => Some(Change::Failed {
+            what: K::WHAT,
+            error: chain(&error),
+        }),
+    });
+    Ok(Box::pin(changes))
+}
+
+impl Watched for Service {
+    const WHAT: &'static str = "Services";
+
+    fn applied(self) -> Change {
+        Change::Service(Box::new(self))
+    }
+
+    fn deleted(self) -> Change {
+        Change::ServiceDeleted(Box::new(self.metadata))
+    }
+
+    fn listing() -> Option<Change> {
+        Some(Change::Listing(Kind::Services))
+    }
+
+    fn listed() -> Change {
+        Change::Listed(Kind::Services)
+    }
+}
+
+impl Watched for EndpointSlice {
+    const WHAT: &'static str = "EndpointSlices";
+
+    fn applied(self) -> Change {
+        Change::EndpointSlice(Box::new(self))
+    }
+
+    fn deleted(self) -> Change {
+        Change::EndpointSliceDeleted(Box::new(self.metadata))
+    }
+
+    fn listing() -> Option<Change> {
+        Some(Change::Listing(Kind::EndpointSlices))
+    }
+
+    fn listed() -> Change {
+        Change::Listed(Kind::EndpointSlices)
+    }
+}
+
+impl Watched for Node {
+    const WHAT: &'static str = "this Node";
+
+    fn applied(self) -> Change {
+        Change::Node(Box::new(self))
+    }
+
+    fn deleted(self) -> Change {
+        Change::NodeDeleted(Box::new(self.metadata))
+    }
+
+    fn listing() -> Option<Change> {
+        None
+    }
+
+    fn listed() -> Change {
+        Change::NodeListed
+    }
+}
