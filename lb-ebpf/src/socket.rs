@@ -8,8 +8,8 @@
 
 use crate::{
     abi::{
-        Addr, BackendFlags, ConnectedFlow, DATAGRAM_FLOWS, DatagramFlow, FrontendFlags,
-        FrontendKey, Port, ServiceEntry,
+        Addr, ConnectedFlow, DATAGRAM_FLOWS, DatagramFlow, FrontendFlags, FrontendKey, Port,
+        ServiceEntry,
     },
     select::{self, Choice},
     tables::{BackendCounter, Environment, FlowTable, ServiceCounter, Socket, Tables},
@@ -97,13 +97,12 @@ where
     };
     let mut state = DatagramFlow::VALID;
     if let Some(other) = with_same_backend(&flows, choice) {
-        match another_backend(tables, ctx, &service, &flows) {
-            Some(another) => choice = another,
-            None => {
-                state |= DatagramFlow::SHARED;
-                flows.set_state(other, state);
-                tables.count_service(service.service_id, ServiceCounter::SharedBackend);
-            }
+        if let Some(another) = another_backend(tables, ctx, &service, &flows) {
+            choice = another;
+        } else {
+            state |= DatagramFlow::SHARED;
+            flows.set_state(other, state);
+            tables.count_service(service.service_id, ServiceCounter::SharedBackend);
         }
     }
     count_opened(tables, &service, choice);
@@ -182,9 +181,7 @@ fn known_flow<T: Tables, F: FlowTable>(
         }
         let (slot, generation) = flows.slot(index);
         let backend = tables.backend(slot)?;
-        if backend.generation != generation
-            || !backend.has(BackendFlags::USED | BackendFlags::SERVING)
-        {
+        if backend.generation != generation || !backend.keeps_flows() {
             flows.set_state(index, 0);
             count_closed_slot(tables, slot, generation);
             return None;
