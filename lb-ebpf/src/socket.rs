@@ -106,7 +106,7 @@ where
         }
     }
     count_opened(tables, &service, choice);
-    let index = flows.oldest();
+    let index = place_for_new(&flows);
     if flows.state(index) != 0 {
         let (slot, generation) = flows.slot(index);
         count_closed_slot(tables, slot, generation);
@@ -192,6 +192,14 @@ fn known_flow<T: Tables, F: FlowTable>(
         return Some((backend.addr, backend.port));
     }
     None
+}
+
+/// A free place, so that no flow is forgotten without need; else the oldest.
+#[inline(always)]
+fn place_for_new<F: FlowTable>(flows: &F) -> usize {
+    (0..DATAGRAM_FLOWS)
+        .find(|index| flows.state(*index) == 0)
+        .unwrap_or_else(|| flows.oldest())
 }
 
 /// A flow of the socket whose backend has the address of `choice`.
