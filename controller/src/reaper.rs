@@ -30,7 +30,7 @@ use std::{
 };
 
 use aya::maps::MapData;
-use lb_ebpf::abi::{BackendFlags, FoundSocket, map};
+use lb_ebpf::abi::{FoundSocket, map};
 use tracing::{debug, info, warn};
 
 use self::{find::Finder, target::Target, tell::Teller};
@@ -211,7 +211,7 @@ fn serves(maps: &Maps, slot: u32, generation: u32) -> bool {
         return false;
     }
     let entry = maps.backends.get(slot);
-    entry.generation == generation && entry.has(BackendFlags::USED | BackendFlags::SERVING)
+    entry.generation == generation && entry.keeps_flows()
 }
 
 /// Addresses of gone backends at which nothing serves for another Service either: without
@@ -227,7 +227,7 @@ fn unshared(
         .map(|backend| SocketAddr::new(backend.addr, backend.port))
         .collect();
     for entry in maps.backends.iter() {
-        if entry.has(BackendFlags::USED | BackendFlags::SERVING) {
+        if entry.keeps_flows() {
             out.remove(&SocketAddr::new(entry.addr.to_ip(), entry.port.get()));
         }
     }
