@@ -17,9 +17,9 @@ use serde_json::Value;
 
 const CONTROLLER: &str = env!("CARGO_BIN_EXE_lb-controller");
 const LBCTL: &str = env!("CARGO_BIN_EXE_lbctl");
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
-const MANIFESTS: &str = r#"
+const MANIFESTS: &str = "
 apiVersion: v1
 kind: Service
 metadata: {name: web, namespace: shop}
@@ -47,7 +47,7 @@ spec:
   clusterIPs: [10.96.0.11]
   ipFamilies: [IPv4]
   ports: [{name: http, port: 80, protocol: TCP}]
-"#;
+";
 
 /// A node of its own: pin directory, cgroup, manifests, controller.
 struct Node {

@@ -59,6 +59,9 @@ struct Builder {
     next_offset: u32,
 }
 
+/// Address, port, flags, zone, (opened, closed).
+type Backend<'a> = (&'a str, u16, u32, u16, (u64, u64));
+
 /// What one service port is made of.
 struct ServicePort<'a> {
     name: (&'a str, &'a str, &'a str),
@@ -69,8 +72,7 @@ struct ServicePort<'a> {
     pinned_len: u32,
     /// Address, kind, flags.
     frontends: &'a [(&'a str, Scope, FrontendKind, u32)],
-    /// Address, port, flags, zone, (opened, closed).
-    backends: &'a [(&'a str, u16, u32, u16, (u64, u64))],
+    backends: &'a [Backend<'a>],
     /// Indices of backends.
     cluster_table: &'a [usize],
     local_table: &'a [usize],
