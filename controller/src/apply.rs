@@ -1,6 +1,8 @@
 //! Batches → maps: the only writer of the programmed state.
 
-use lb_ebpf::abi::{BackendStats, ServiceInfo, ServiceStats};
+use std::sync::atomic::{Ordering, fence};
+
+use lb_ebpf::abi::{BackendEntry, BackendStats, ServiceInfo, ServiceStats};
 
 use crate::{maps::Maps, plan::Batch, sys::BatchError};
 
@@ -44,6 +46,16 @@ pub fn apply(maps: &Maps, batch: &Batch) -> Result<(), ApplyError> {
         maps.backend_stats.set(*slot, BackendStats::default());
     }
     for (slot, backend) in &batch.backends {
+        // Whoever remembers the slot's last user compares generations: the new one must
+        // be there before the slot looks used again.
+        if maps.backends.get(*slot).generation != backend.generation {
+            let unused = BackendEntry {
+                flags: 0,
+                ..*backend
+            };
+            maps.backends.set(*slot, unused);
+            fence(Ordering::Release);
+        }
         maps.backends.set(*slot, *backend);
     }
     for (table, entries) in &batch.tables {

@@ -34,8 +34,14 @@ pub struct Cli {
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "LB_LOG_FORMAT")]
     pub log_format: LogFormat,
     /// What is logged: error, warn, info, debug, trace, or filters such as
-    /// `lb_controller::plan=debug`.
-    #[arg(long, global = true, default_value = "info", env = "LB_LOG")]
+    /// `info,lb_controller::plan=debug`. By default, the API client's own complaints are
+    /// left out: the controller says once what is wrong.
+    #[arg(
+        long,
+        global = true,
+        default_value = "info,kube_client=off,kube_runtime=error",
+        env = "LB_LOG"
+    )]
     pub log: String,
 }
 

@@ -21,6 +21,7 @@ use crate::{
     metrics,
     model::Event,
     pins::Pins,
+    reaper::Reaper,
     reconcile::Reconciler,
     source::{ApiSource, FilesSource, Phase, Source, SourceError, SourceState},
 };
@@ -93,6 +94,10 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
     kernel::check_bpffs(&options.pinned.bpffs)?;
     let pins = Pins::new(&options.pinned.bpffs);
     let _lock = lock(&pins)?;
+    let reaper = Reaper::start(pins.clone(), !options.no_netns_walk).map_err(|source| {
+        let what = "cannot start the thread that ends stale sockets".into();
+        DaemonError::Io { what, source }
+    })?;
 
     let node_name = options.node_name();
     let source = source(options, &node_name).await?;
@@ -123,6 +128,7 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
     let source = source.run(events, state, stop.clone());
     let daemon = Daemon {
         reconciler,
+        reaper,
         health,
         received,
         refreshed,
@@ -143,6 +149,7 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
 /// The loop around the reconciler.
 struct Daemon<'a> {
     reconciler: Reconciler,
+    reaper: Reaper,
     health: Arc<Health>,
     received: mpsc::Receiver<Vec<Event>>,
     refreshed: mpsc::Receiver<oneshot::Sender<()>>,
@@ -205,7 +212,7 @@ impl Daemon<'_> {
         match self.reconciler.reconcile() {
             Ok(outcome) => {
                 self.health.updated();
-                self.after(outcome.gone);
+                self.reaper.submit(outcome.gone);
                 None
             }
             Err(error) => {
@@ -214,10 +221,6 @@ impl Daemon<'_> {
                 Some(Instant::now() + wait)
             }
         }
-    }
-
-    fn after(&self, gone: Vec<crate::plan::GoneBackend>) {
-        let _ = gone;
     }
 }
 
@@ -254,13 +257,11 @@ fn io_error(what: &str, path: &Path, source: std::io::Error) -> DaemonError {
 }
 
 async fn source(options: &Run, node_name: &str) -> Result<Source, DaemonError> {
-    Ok(match &options.source.source_files {
-        Some(path) => Source::Files(FilesSource::new(path, node_name)?),
-        None => {
-            let kubeconfig = options.source.kubeconfig.as_deref();
-            Source::Api(ApiSource::new(kubeconfig, node_name).await?)
-        }
-    })
+    if let Some(path) = &options.source.source_files {
+        return Ok(Source::Files(FilesSource::new(path, node_name)?));
+    }
+    let kubeconfig = options.source.kubeconfig.as_deref();
+    Ok(Source::Api(ApiSource::new(kubeconfig, node_name).await?))
 }
 
 /// Starts the servers. `refresh` asks the loop to read counters before a scrape.

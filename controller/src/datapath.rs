@@ -5,7 +5,7 @@
 //! a half-filled map, nor an instant without a program.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -158,6 +158,9 @@ impl Datapath {
         programs.attach(&self.place.pins, &self.place.cgroup)?;
         self.unpublished = None;
         self.remove_other_epochs();
+        if let Err(error) = self.place.pins.remove_other_versions() {
+            warn!(%error, "programs of another version stay attached");
+        }
         info!(epoch = self.epoch, "attached the programs");
         Ok(())
     }
@@ -432,8 +435,3 @@ fn padded(text: &str) -> [u8; 24] {
 
 /// The directory that everything is pinned in by default.
 pub const DEFAULT_PIN_ROOT: &str = "/sys/fs/bpf/lb";
-
-/// Whether `path` looks like a pin root of this version.
-pub fn is_programmed(root: &Path) -> bool {
-    Pins::new(root).dir().exists()
-}

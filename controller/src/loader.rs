@@ -23,6 +23,12 @@ use crate::{kernel::Features, pins::Pins, plan::Capacity, sys};
 /// The object, as `build.rs` found it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb.o"));
 
+/// The object, for programs that are loaded apart from the hooks; `None` if this binary
+/// was built without one.
+pub(crate) fn object() -> Option<&'static [u8]> {
+    (!OBJECT.is_empty()).then_some(OBJECT)
+}
+
 /// The programs, in the order in which they are attached: those that translate come
 /// last, so that nothing is translated that would not be translated back.
 pub const PROGRAMS: [&str; 9] = [
@@ -108,8 +114,8 @@ impl Programs {
             maglev,
         } = sizes.capacity;
         let set_retval = u32::from(features.set_retval);
-        let mut loader = EbpfLoader::new();
-        loader
+        let mut object = EbpfLoader::new();
+        object
             .map_max_entries(map::SERVICES, frontends)
             .map_max_entries(map::MAGLEV, maglev.div_ceil(2))
             .map_max_entries(map::BACKENDS, backends)
@@ -120,9 +126,9 @@ impl Programs {
             .map_max_entries(map::AFFINITY, sizes.affinity)
             .override_global("HAS_SET_RETVAL", &set_retval, true);
         for name in map::ALL {
-            loader.map_pin_path(name, epoch_dir.join(name));
+            object.map_pin_path(name, epoch_dir.join(name));
         }
-        let mut ebpf = loader.load(OBJECT)?;
+        let mut ebpf = object.load(OBJECT)?;
         for name in PROGRAMS {
             let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
             let loaded = match program {

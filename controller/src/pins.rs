@@ -93,6 +93,23 @@ impl Pins {
         remove_dir(&self.epoch(epoch))
     }
 
+    /// Removes what other versions have pinned beside us: their programs would translate
+    /// what ours already have.
+    pub fn remove_other_versions(&self) -> io::Result<()> {
+        let Some(root) = self.dir.parent() else {
+            return Ok(());
+        };
+        for entry in fs::read_dir(root)?.filter_map(Result::ok) {
+            let name = entry.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix("abi"));
+            let other = number.and_then(|number| number.parse().ok());
+            if other.is_some_and(|version: u32| version != ABI_VERSION) {
+                remove_dir(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes everything: unpinning a link detaches its program.
     pub fn remove_all(&self) -> io::Result<()> {
         remove_dir(&self.dir.join("links"))?;

@@ -118,6 +118,8 @@ pub struct Planner {
     /// Zone names by id - 1. Zones are few and never forgotten.
     zones: Vec<Arc<str>>,
     builder: Builder,
+    /// Frontends of no service that a restore has found and no sweep has removed yet.
+    orphan_frontends: u32,
     /// After a restore: a crash may have come between a change of flags and the table
     /// that follows from it, so each table is written again once (equal entries are not
     /// stored).
@@ -139,6 +141,7 @@ impl Planner {
             filter: Filter::default(),
             zones: Vec::new(),
             builder: Builder::new(),
+            orphan_frontends: 0,
             distrust_tables: false,
         }
     }

@@ -54,6 +54,8 @@ struct Active {
     orphans: Option<Orphans>,
     /// A batch that was planned, but not (completely) written.
     pending: Option<Batch>,
+    /// Zone id of this node.
+    zone: u16,
 }
 
 /// See the module's documentation.
@@ -94,6 +96,7 @@ impl Reconciler {
                         planner,
                         orphans: Some(orphans),
                         pending: None,
+                        zone: 0,
                     }),
                 )
             }
@@ -206,6 +209,7 @@ impl Reconciler {
             planner,
             orphans: None,
             pending: None,
+            zone: 0,
         });
         Ok(())
     }
@@ -240,6 +244,7 @@ impl Reconciler {
             status.services = usage.services;
             status.backends = usage.backends;
             status.maglev_entries = usage.maglev;
+            status.zone = u32::from(active.zone);
             if ok {
                 status.syncs += 1;
                 status.last_sync_at = now_unix_ns();
@@ -264,6 +269,9 @@ impl Active {
         if let Some(batch) = self.pending.take() {
             self.write(batch, outcome)?;
         }
+        let mut batch = Batch::default();
+        self.zone = self.planner.zone_id(store.node().zone.as_ref(), &mut batch);
+        self.write(batch, outcome)?;
         while !names.is_empty() {
             let mut batch = Batch::default();
             for _ in 0..SERVICES_AT_A_TIME {
@@ -272,10 +280,13 @@ impl Active {
                 };
                 let wanted = desired_of(store, &name);
                 if let Err(no_room) = self.planner.plan(&name, &wanted, &mut batch) {
-                    // What is planned so far must be written before anything moves.
-                    self.write(batch, outcome)?;
-                    batch = Batch::default();
-                    self.make_room(no_room)?;
+                    if batch.is_empty() {
+                        self.make_room(no_room)?;
+                    } else {
+                        // What is planned so far must be written before anything moves,
+                        // and its deletions may make the room that lacks.
+                        self.write(std::mem::take(&mut batch), outcome)?;
+                    }
                     continue;
                 }
                 names.remove(&name);

@@ -1,5 +1,6 @@
 //! The one door to bpf(2) for what aya 0.14 does not offer: batch operations, link
-//! updates, link queries; and to mmap(2) for mmapable arrays.
+//! updates, link queries, iterators over maps; to mmap(2) for mmapable arrays; and to
+//! the socket option of namespace cookies.
 //!
 //! Every function is safe to call: keys and values are `zerocopy` types, so the
 //! kernel reads and writes plain bytes of the sizes that the caller checked against
@@ -7,12 +8,13 @@
 #![expect(unsafe_code, reason = "raw system calls")]
 
 use std::{
+    fs::File,
     io,
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
     path::Path,
 };
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info};
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Calls bpf(2) with `attr` filled in by `fill`.
@@ -176,15 +178,56 @@ pub(crate) fn link_update(link: impl AsFd, program: impl AsFd) -> io::Result<()>
     check(result).map(drop)
 }
 
+/// The output of an iterator program over the elements of a map.
+pub(crate) fn iterate_map(program: impl AsFd, map: impl AsFd) -> io::Result<File> {
+    // The member `map` of `union bpf_iter_link_info`.
+    let info = map.as_fd().as_raw_fd() as u32;
+    let (result, _) = bpf(bpf_cmd::BPF_LINK_CREATE, |attr| {
+        // SAFETY: writing plain fields of the union's `link_create` member.
+        let create = unsafe { &mut attr.link_create };
+        create.__bindgen_anon_1.prog_fd = program.as_fd().as_raw_fd() as u32;
+        create.attach_type = bpf_attach_type::BPF_TRACE_ITER as u32;
+        create.__bindgen_anon_3.__bindgen_anon_1.iter_info = &raw const info as u64;
+        create.__bindgen_anon_3.__bindgen_anon_1.iter_info_len = size_of_val(&info) as u32;
+    });
+    let link = owned(result)?;
+    let (result, _) = bpf(bpf_cmd::BPF_ITER_CREATE, |attr| {
+        attr.iter_create.link_fd = link.as_raw_fd() as u32;
+    });
+    owned(result).map(File::from)
+}
+
+/// Identity of the network namespace of a socket, unique since boot (kernel 5.14).
+pub(crate) fn netns_cookie(socket: impl AsFd) -> io::Result<u64> {
+    let mut cookie = 0u64;
+    let mut len = size_of_val(&cookie) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes to `cookie`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut len,
+        )
+    };
+    check(result.into()).map(|_| cookie)
+}
+
+/// The descriptor that a successful bpf(2) returned.
+fn owned(result: i64) -> io::Result<OwnedFd> {
+    let fd = check(result)?;
+    // SAFETY: the kernel just gave us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
 /// Opens a pinned object.
 pub(crate) fn object_get(path: &Path) -> io::Result<OwnedFd> {
     let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;
     let (result, _) = bpf(bpf_cmd::BPF_OBJ_GET, |attr| {
         attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
     });
-    let fd = check(result)?;
-    // SAFETY: the kernel just gave us this descriptor.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    owned(result)
 }
 
 /// What the kernel says about a cgroup link.

@@ -17,19 +17,30 @@ mod node;
 mod outside;
 mod pod;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    fs,
+    net::TcpListener,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 pub use addresses::Families;
-use anyhow::Result;
+use anyhow::{Context, Result};
 pub use builder::Builder;
 pub use node::Node;
 pub use outside::Outside;
 pub use pod::{Pod, PodBuilder};
 
-use crate::{netns::Netns, objects::Directory, prefix::Prefix, teardown};
+use crate::{
+    apiserver::{ApiServer, Listen, Options},
+    netns::Netns,
+    objects::Directory,
+    prefix::Prefix,
+    teardown,
+};
 
 /// How pods are attached to their node: the two kinds of CNI plugins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +51,9 @@ pub enum PodNetwork {
     /// All pods of a node on one bridge, which holds the gateway address (as flannel does).
     Bridged,
 }
+
+/// Where the stand-in API server listens in the fabric.
+const API_SERVER_PORT: u16 = 6443;
 
 /// A running cluster; dropping it removes every trace.
 #[derive(Debug)]
@@ -100,6 +114,22 @@ impl Cluster {
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let root = teardown::working_directory(&self.prefix).join(format!("objects-{number}"));
         Directory::create(&root)
+    }
+
+    /// Starts a stand-in API server that nodes reach at the fabric's address, and writes a
+    /// kubeconfig for it. Both go with the cluster, unless the server is dropped before.
+    pub fn api_server(&self, options: Options) -> Result<(Arc<ApiServer>, PathBuf)> {
+        let address = (addresses::GATEWAY_V4, API_SERVER_PORT);
+        let socket = self.fabric.run(|| TcpListener::bind(address))??;
+        let options = Options {
+            listen: Listen::Socket(socket),
+            ..options
+        };
+        let server = ApiServer::start_on_thread(options).context("starting the API server")?;
+        let kubeconfig = teardown::working_directory(&self.prefix).join("kubeconfig");
+        fs::create_dir_all(teardown::working_directory(&self.prefix))?;
+        fs::write(&kubeconfig, server.kubeconfig())?;
+        Ok((Arc::new(server), kubeconfig))
     }
 
     /// Leaves the cluster standing when this value is dropped and the process ends;

@@ -10,6 +10,7 @@
 //!   computes them. [`objects`] delivers objects to the proxy.
 //! * [`apiserver`]: a stand-in for the Kubernetes API server, with fault injection.
 //! * [`proxy`]: the service proxy under test, ours or any other, one per node.
+//! * [`scene`]: all of it on one node with one Service.
 //!
 //! Needs root, cgroup v2 and iproute2. Nothing outside the namespaces, the cgroups and the bpffs
 //! directories named after a cluster's [`prefix::Prefix`] is changed; [`teardown`] removes them
@@ -29,6 +30,7 @@ pub mod objects;
 pub mod prefix;
 pub mod process;
 pub mod proxy;
+pub mod scene;
 pub mod teardown;
 pub mod workload;
 

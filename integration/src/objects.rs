@@ -1,13 +1,15 @@
 //! Delivers Kubernetes objects to the proxies under test.
 //!
-//! [`Objects`] is the seam; [`Directory`] is the back end for the file source: one file per
-//! object, replaced atomically. [`ControlPlane`] stands above it: tests change Services and
+//! [`Objects`] is the seam. [`Directory`] is the back end for the file source: one file per
+//! object, replaced atomically. [`Api`] writes to the stand-in API server. [`ControlPlane`] stands above it: tests change Services and
 //! pods, and it keeps the EndpointSlices as the Kubernetes controller would.
 
+mod api;
 mod control_plane;
 mod directory;
 
 use anyhow::{Context, Result};
+pub use api::Api;
 pub use control_plane::ControlPlane;
 pub use directory::Directory;
 use serde_json::Value;

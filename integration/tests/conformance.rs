@@ -4,7 +4,8 @@
 //! differs here. All tests of this file share one dual-stack cluster of two nodes with a proxy on
 //! each; every test has a Kubernetes namespace and pods of its own.
 //!
-//! `LB_PROXY_COMMAND` runs the same tests against another proxy (see `lb_integration::proxy`).
+//! `LB_SOURCE=api` feeds the proxies from the stand-in API server instead of a directory of
+//! manifests. `LB_PROXY_COMMAND` runs the same tests against another proxy (see `lb_integration::proxy`).
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 

@@ -9,6 +9,7 @@ mod addr;
 mod backend;
 mod flow;
 mod service;
+mod socket;
 mod status;
 
 pub use addr::{Addr, Port};
@@ -21,6 +22,7 @@ pub use service::{
     FrontendFlags, FrontendKey, FrontendKind, Protocol, Scope, ServiceEntry, ServiceInfo,
     ServiceStats, TableRef,
 };
+pub use socket::{FoundSocket, SocketLayout};
 pub use status::{Name, Status, StatusFlags};
 
 /// Version of everything in this module; part of the pin directory's name.

@@ -17,6 +17,10 @@
 //! - nothing here allocates, panics, or touches a pointer.
 #![cfg_attr(target_arch = "bpf", no_std)]
 #![deny(missing_docs)]
+#![expect(
+    clippy::inline_always,
+    reason = "a hook is one function: calls cost the verifier and the packet"
+)]
 
 pub mod abi;
 pub mod hash;

@@ -8,8 +8,8 @@
 
 use crate::{
     abi::{
-        Addr, BackendFlags, ConnectedFlow, DATAGRAM_FLOWS, DatagramFlow, FrontendFlags,
-        FrontendKey, Port, ServiceEntry,
+        Addr, ConnectedFlow, DATAGRAM_FLOWS, DatagramFlow, FrontendFlags, FrontendKey, Port,
+        ServiceEntry,
     },
     select::{self, Choice},
     tables::{BackendCounter, Environment, FlowTable, ServiceCounter, Socket, Tables},
@@ -97,17 +97,16 @@ where
     };
     let mut state = DatagramFlow::VALID;
     if let Some(other) = with_same_backend(&flows, choice) {
-        match another_backend(tables, ctx, &service, &flows) {
-            Some(another) => choice = another,
-            None => {
-                state |= DatagramFlow::SHARED;
-                flows.set_state(other, state);
-                tables.count_service(service.service_id, ServiceCounter::SharedBackend);
-            }
+        if let Some(another) = another_backend(tables, ctx, &service, &flows) {
+            choice = another;
+        } else {
+            state |= DatagramFlow::SHARED;
+            flows.set_state(other, state);
+            tables.count_service(service.service_id, ServiceCounter::SharedBackend);
         }
     }
     count_opened(tables, &service, choice);
-    let index = flows.oldest();
+    let index = place_for_new(&flows);
     if flows.state(index) != 0 {
         let (slot, generation) = flows.slot(index);
         count_closed_slot(tables, slot, generation);
@@ -182,9 +181,7 @@ fn known_flow<T: Tables, F: FlowTable>(
         }
         let (slot, generation) = flows.slot(index);
         let backend = tables.backend(slot)?;
-        if backend.generation != generation
-            || !backend.has(BackendFlags::USED | BackendFlags::SERVING)
-        {
+        if backend.generation != generation || !backend.keeps_flows() {
             flows.set_state(index, 0);
             count_closed_slot(tables, slot, generation);
             return None;
@@ -195,6 +192,14 @@ fn known_flow<T: Tables, F: FlowTable>(
         return Some((backend.addr, backend.port));
     }
     None
+}
+
+/// A free place, so that no flow is forgotten without need; else the oldest.
+#[inline(always)]
+fn place_for_new<F: FlowTable>(flows: &F) -> usize {
+    (0..DATAGRAM_FLOWS)
+        .find(|index| flows.state(*index) == 0)
+        .unwrap_or_else(|| flows.oldest())
 }
 
 /// A flow of the socket whose backend has the address of `choice`.

@@ -99,9 +99,9 @@ pub trait FlowTable {
     fn slot(&self, index: usize) -> (u32, u32);
     /// Overwrites the state of a place.
     fn set_state(&self, index: usize, state: u32);
-    /// The oldest place, which the next new flow takes.
+    /// The oldest place, which the next new flow takes when none is free.
     fn oldest(&self) -> usize;
-    /// Fills a place; the place after it becomes the oldest.
+    /// Fills a place; if it was the oldest, the place after it becomes the oldest.
     fn put(&self, index: usize, flow: &DatagramFlow);
     /// Index of the flow used last among flows that share a backend.
     fn recent(&self) -> usize;

@@ -75,6 +75,20 @@ impl Batch {
             + self.removed_infos.len()
     }
 
+    /// Sets a bit of the filter, also if this batch was to clear it.
+    pub(super) fn set_filter_bit(&mut self, bit: (u32, u64)) {
+        self.filter_cleared.retain(|cleared| *cleared != bit);
+        self.filter_set.push(bit);
+    }
+
+    /// A frontend that this batch was to delete has found another owner: deletions come
+    /// last and would undo it.
+    pub(super) fn keep_frontend(&mut self, key: &FrontendKey) {
+        if let Some(at) = self.removed_frontends.iter().position(|k| k == key) {
+            self.removed_frontends.swap_remove(at);
+        }
+    }
+
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -55,6 +55,12 @@ impl Indices {
         self.free.remove(&index);
     }
 
+    /// Takes back an index that was allocated, but never published: free at once.
+    pub(crate) fn give_back(&mut self, index: u32) {
+        self.free.insert(index);
+        self.shrink();
+    }
+
     /// Gives an index back; it stays quarantined until [`Self::release`].
     pub(crate) fn free(&mut self, index: u32) {
         self.quarantine.push(index);
@@ -67,6 +73,10 @@ impl Indices {
     /// Ends the quarantine: a grace period has passed.
     pub(crate) fn release(&mut self) {
         self.free.extend(self.quarantine.drain(..));
+        self.shrink();
+    }
+
+    fn shrink(&mut self) {
         while self.next > 0 && self.free.remove(&(self.next - 1)) {
             self.next -= 1;
         }

@@ -50,6 +50,7 @@ impl Planner {
         for services in planner.services.values_mut() {
             services.sort_by_key(|service| service.id);
         }
+        planner.orphan_frontends = orphans.frontends.len() as u32;
         (planner, orphans)
     }
 
@@ -57,6 +58,7 @@ impl Planner {
     /// been planned: from then on no frontend refers to it.
     pub fn sweep(&mut self, orphans: Orphans, batch: &mut Batch) {
         self.distrust_tables = false;
+        self.orphan_frontends = 0;
         for key in orphans.frontends {
             if !self.owners.contains_key(&key) {
                 batch.filter_cleared.extend(self.filter.remove(&key));

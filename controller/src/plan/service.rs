@@ -1,6 +1,6 @@
 //! The difference between one Service as desired and as programmed.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, collections::HashSet};
 
 use lb_ebpf::abi::{Addr, BackendEntry, BackendFlags, FrontendKey, Port, TableRef};
 use maglev::{Entry, Key, table_len};
@@ -21,7 +21,7 @@ struct Taken {
     ids: Vec<u32>,
     slots: Vec<u32>,
     tables: Vec<TableRef>,
-    /// Existing backends as they were before they were changed in the mirror.
+    /// Elements of the mirror of `BACKENDS` as they were before they were changed.
     changed: Vec<(u32, BackendEntry)>,
     /// No free region of the slab was long enough.
     slab_failed: bool,
@@ -45,43 +45,50 @@ impl Planner {
         desired: &[DesiredService],
         batch: &mut Batch,
     ) -> Result<(), NoRoom> {
-        self.check_room(desired)?;
-        let mut old = self.services.remove(name).unwrap_or_default();
+        self.check_room(desired, batch)?;
+        let old = self.services.remove(name).unwrap_or_default();
         let mut new = Vec::with_capacity(desired.len());
         let mut taken = Taken::default();
         let mut writes = Batch::default();
         for service in desired {
-            let before = old
-                .iter()
-                .position(|o| o.is(&service.key))
-                .map(|at| &old[at]);
-            match self.plan_service(name, service, before, &mut taken, &mut writes) {
-                Some(planned) => new.push(planned),
-                None => {
-                    let slab = taken.slab_failed;
-                    self.give_back(taken);
-                    batch.zones.append(&mut writes.zones);
-                    if !old.is_empty() {
-                        self.services.insert(name.clone(), old);
-                    }
-                    return Err(NoRoom {
-                        needed: needs(desired),
-                        slab,
-                    });
+            let before = old.iter().find(|o| o.is(&service.key));
+            let planned = self.plan_service(name, service, before, &mut taken, &mut writes);
+            let Some(planned) = planned else {
+                let slab = taken.slab_failed;
+                self.give_back(taken);
+                batch.zones.append(&mut writes.zones);
+                if !old.is_empty() {
+                    self.services.insert(name.clone(), old);
                 }
-            }
+                return Err(NoRoom {
+                    needed: needs(desired),
+                    slab,
+                });
+            };
+            new.push(planned);
         }
         // Nothing can fail from here on.
         merge(batch, writes);
         for planned in &mut new {
-            let before = old
-                .iter()
-                .position(|o| o.id == planned.id)
-                .map(|at| old.swap_remove(at));
-            self.commit(name, planned, before, batch);
+            let before = old.iter().find(|o| o.id == planned.id);
+            self.hold_frontends(name, planned, before, batch);
         }
-        for gone in old {
-            self.remove_service(name, gone, batch);
+        // An address may have moved from one port of the Service to another.
+        let held: HashSet<_> = new
+            .iter()
+            .flat_map(|n| &n.frontends)
+            .map(|(key, _)| *key)
+            .collect();
+        for before in old {
+            for (key, _) in &before.frontends {
+                if !held.contains(key) {
+                    self.drop_frontend(name, key, batch);
+                }
+            }
+            match new.iter().find(|n| n.id == before.id) {
+                Some(planned) => self.free_unused(planned, &before, batch),
+                None => self.remove_service(&before, batch),
+            }
         }
         if !new.is_empty() {
             self.services.insert(name.clone(), new);
@@ -98,14 +105,13 @@ impl Planner {
         taken: &mut Taken,
         batch: &mut Batch,
     ) -> Option<Programmed> {
-        let id = match before {
-            Some(before) => before.id,
-            None => {
-                let id = self.ids.allocate()?;
-                taken.ids.push(id);
-                batch.reset_services.push(id);
-                id
-            }
+        let id = if let Some(before) = before {
+            before.id
+        } else {
+            let id = self.ids.allocate()?;
+            taken.ids.push(id);
+            batch.reset_services.push(id);
+            id
         };
         let backends = self.plan_backends(id, desired, before, taken, batch)?;
         let pinned = desired.pinned_len;
@@ -146,16 +152,13 @@ impl Planner {
         });
         if !unchanged {
             let key = &desired.key;
-            match encode::info(
-                name,
-                &key.port_name,
-                key.protocol,
-                key.family,
-                &attributes,
-                tables,
-            ) {
-                Some(info) => batch.infos.push((id, info)),
-                None => warn!(service = %name, "a name is longer than 63 bytes: not described"),
+            let (protocol, family) = (key.protocol, key.family);
+            if let Some(info) =
+                encode::info(name, &key.port_name, protocol, family, &attributes, tables)
+            {
+                batch.infos.push((id, info));
+            } else {
+                warn!(service = %name, "a name is longer than 63 bytes: not described");
             }
         }
         let mut frontends: Vec<_> = desired
@@ -255,6 +258,7 @@ impl Planner {
     ) -> Option<u32> {
         let slot = self.slots.allocate()?;
         taken.slots.push(slot);
+        taken.changed.push((slot, self.backend(slot)));
         let entry = BackendEntry {
             addr: Addr::from(backend.addr),
             port: Port::new(backend.port),
@@ -312,17 +316,16 @@ impl Planner {
         Some(table)
     }
 
-    /// Frontends, and what the old state no longer needs.
-    fn commit(
+    /// Takes the frontends that `planned` may have and writes those that changed.
+    fn hold_frontends(
         &mut self,
         name: &ObjectName,
         planned: &mut Programmed,
-        before: Option<Programmed>,
+        before: Option<&Programmed>,
         batch: &mut Batch,
     ) {
-        let wanted = std::mem::take(&mut planned.frontends);
-        let before_frontends = before.as_ref().map_or(&[][..], |b| &b.frontends);
-        for (key, entry) in wanted {
+        let before_frontends = before.map_or(&[][..], |b| &b.frontends);
+        for (key, entry) in std::mem::take(&mut planned.frontends) {
             if !self.acquire(name, &key, batch) {
                 continue;
             }
@@ -331,15 +334,13 @@ impl Planner {
             }
             planned.frontends.push((key, entry));
         }
-        for (key, _) in before_frontends {
-            if !planned.frontends.iter().any(|(kept, _)| kept == key) {
-                self.drop_frontend(name, key, batch);
-            }
-        }
-        let Some(before) = before else { return };
-        for slot in before.slots {
-            if !planned.slots.contains(&slot) {
-                self.free_backend(planned.protocol, slot, batch);
+    }
+
+    /// Frees backends and tables that `planned` no longer needs.
+    fn free_unused(&mut self, planned: &Programmed, before: &Programmed, batch: &mut Batch) {
+        for slot in &before.slots {
+            if !planned.slots.contains(slot) {
+                self.free_backend(planned.protocol, *slot, batch);
             }
         }
         for (old, new) in [
@@ -352,10 +353,8 @@ impl Planner {
         }
     }
 
-    fn remove_service(&mut self, name: &ObjectName, gone: Programmed, batch: &mut Batch) {
-        for (key, _) in &gone.frontends {
-            self.drop_frontend(name, key, batch);
-        }
+    /// Frees everything but the frontends.
+    fn remove_service(&mut self, gone: &Programmed, batch: &mut Batch) {
         for slot in &gone.slots {
             self.free_backend(gone.protocol, *slot, batch);
         }
@@ -387,7 +386,10 @@ impl Planner {
                 true
             }
             None => {
-                batch.filter_set.extend(self.filter.add(key));
+                if let Some(bit) = self.filter.add(key) {
+                    batch.set_filter_bit(bit);
+                }
+                batch.keep_frontend(key);
                 self.owners.insert(*key, name.clone());
                 if let Some(waiting) = self.waiting.get_mut(key) {
                     waiting.remove(name);
@@ -423,30 +425,26 @@ impl Planner {
         self.slots.free(slot);
     }
 
-    /// Undoes a failed plan. What was never published needs no quarantine, which only
-    /// delays its next use.
+    /// Undoes a failed plan. What was never published needs no quarantine; with one,
+    /// whoever waits for quarantines to end before growing the maps would wait forever.
     fn give_back(&mut self, taken: Taken) {
         for id in taken.ids {
-            self.ids.free(id);
+            self.ids.give_back(id);
         }
         for slot in taken.slots {
-            let entry = BackendEntry {
-                flags: 0,
-                ..self.backend(slot)
-            };
-            self.set_backend(slot, entry);
-            self.slots.free(slot);
+            self.slots.give_back(slot);
         }
         for table in taken.tables {
-            self.slab.free(table);
+            self.slab.give_back(table);
         }
         for (slot, entry) in taken.changed {
             self.set_backend(slot, entry);
         }
     }
 
-    /// A full `SERVICES` map would show only while applying: look before.
-    fn check_room(&self, desired: &[DesiredService]) -> Result<(), NoRoom> {
+    /// A full `SERVICES` map would show only while applying: look before. What the batch
+    /// removes still takes room while it is applied, as do orphans until the sweep.
+    fn check_room(&self, desired: &[DesiredService], batch: &Batch) -> Result<(), NoRoom> {
         let new = desired
             .iter()
             .flat_map(|service| service.frontends.iter().map(move |f| (service, f)))
@@ -456,7 +454,9 @@ impl Planner {
                 !self.owners.contains_key(&key)
             })
             .count();
-        if self.owners.len() + new <= self.max_frontends as usize {
+        let present =
+            self.owners.len() + batch.removed_frontends.len() + self.orphan_frontends as usize;
+        if present + new <= self.max_frontends as usize {
             Ok(())
         } else {
             Err(NoRoom {
@@ -468,7 +468,7 @@ impl Planner {
 }
 
 fn stops_serving(before: &BackendEntry, after: &BackendEntry) -> bool {
-    before.has(BackendFlags::SERVING) && !after.has(BackendFlags::SERVING)
+    before.keeps_flows() && !after.keeps_flows()
 }
 
 fn gone(slot: u32, entry: &BackendEntry) -> GoneBackend {

@@ -78,6 +78,14 @@ impl Slab {
         true
     }
 
+    /// Takes back a region that was allocated, but never published: free at once.
+    pub(crate) fn give_back(&mut self, table: TableRef) {
+        if !table.is_empty() {
+            self.used -= table.len();
+            self.insert(table.offset(), table.len());
+        }
+    }
+
     /// Gives a region back; it stays quarantined until [`Self::release`].
     pub(crate) fn free(&mut self, table: TableRef) {
         if !table.is_empty() {
@@ -92,8 +100,7 @@ impl Slab {
     /// Ends the quarantine: a grace period has passed.
     pub(crate) fn release(&mut self) {
         for table in std::mem::take(&mut self.quarantine) {
-            self.used -= table.len();
-            self.insert(table.offset(), table.len());
+            self.give_back(table);
         }
     }
 

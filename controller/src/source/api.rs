@@ -101,7 +101,7 @@ fn reporter(
 ) -> impl Fn() + Clone + Send + 'static {
     move || {
         if state::reached(&state, what) {
-            tracing::info!(server, "following {what}");
+            tracing::info!(server, "following the Kubernetes API");
         }
     }
 }
@@ -152,13 +152,14 @@ impl Follower<'_> {
 
     /// One clear warning when trouble begins; the retries are details.
     fn note_failure(&self, what: &'static str, error: &str) {
-        if state::failed(self.state, what, format!("{what}: {error}")) {
+        let server = &self.server;
+        if state::failed(self.state, what, error.to_owned()) {
             tracing::warn!(
-                server = self.server,
-                "cannot follow {what}: {error}; keeping the last known state and trying again"
+                server,
+                "cannot follow {what} ({error}); trying until it works"
             );
         } else {
-            tracing::debug!(server = self.server, what, error, "still failing");
+            tracing::debug!(server, what, error, "still failing");
         }
     }
 }

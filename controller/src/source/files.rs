@@ -13,6 +13,7 @@ mod scan;
 #[cfg(test)]
 mod tests;
 mod watch;
+mod yaml;
 
 use std::{
     io,

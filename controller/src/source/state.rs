@@ -30,34 +30,38 @@ pub enum Phase {
     Interrupted,
 }
 
-/// Records that `what` is followed; true if that was not so before.
+/// Records that `what` is followed; true if everything is now and was not before.
 pub(super) fn reached(state: &watch::Sender<SourceState>, what: &'static str) -> bool {
+    let mut all_well = false;
     state.send_if_modified(|state| {
         let recovered = state.failing.remove(what);
-        let first = state.phase == Phase::Starting;
-        if state.failing.is_empty() {
+        all_well = state.failing.is_empty() && state.phase != Phase::Following;
+        if all_well {
             state.phase = Phase::Following;
         }
-        recovered || first
-    })
+        recovered || all_well
+    });
+    all_well
 }
 
-/// Records a failure of `what`; true if all was well with it before.
+/// Records a failure of `what`; true if it is news: not its repetition, and not the same
+/// trouble that something else has just had.
 pub(super) fn failed(
     state: &watch::Sender<SourceState>,
     what: &'static str,
     message: String,
 ) -> bool {
-    let mut first = false;
+    let mut news = false;
     state.send_modify(|state| {
-        first = state.failing.insert(what);
+        let same = !state.failing.is_empty() && state.last_failure.as_ref() == Some(&message);
+        news = state.failing.insert(what) && !same;
         if state.phase == Phase::Following {
             state.phase = Phase::Interrupted;
         }
         state.failures += 1;
         state.last_failure = Some(message);
     });
-    first
+    news
 }
 
 #[cfg(test)]
@@ -67,22 +71,26 @@ mod tests {
     #[test]
     fn one_failing_watch_interrupts_until_it_is_back() {
         let (state, _receiver) = watch::channel(SourceState::default());
+        let fail = |what, message: &str| failed(&state, what, message.into());
+        assert!(fail("Services", "refused"), "the first failure is told");
+        assert!(!fail("Services", "refused"), "its repetition is not");
         assert!(
-            failed(&state, "Services", "refused".into()),
-            "the first failure is told"
-        );
-        assert!(
-            !failed(&state, "Services", "refused".into()),
-            "its repetition is not"
+            !fail("EndpointSlices", "refused"),
+            "nor the same trouble elsewhere"
         );
         assert_eq!(state.borrow().phase, Phase::Starting);
+        assert!(!reached(&state, "EndpointSlices"));
         assert!(reached(&state, "Services"));
         assert_eq!(state.borrow().phase, Phase::Following);
-        assert!(failed(&state, "Services", "reset".into()));
+        assert!(fail("Services", "reset"));
+        assert!(
+            fail("EndpointSlices", "forbidden"),
+            "another trouble is told"
+        );
         assert!(!reached(&state, "EndpointSlices"));
         assert_eq!(state.borrow().phase, Phase::Interrupted);
         assert!(reached(&state, "Services"));
         assert_eq!(state.borrow().phase, Phase::Following);
-        assert_eq!(state.borrow().failures, 3);
+        assert_eq!(state.borrow().failures, 5);
     }
 }

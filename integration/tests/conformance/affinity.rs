@@ -1,6 +1,9 @@
 //! Session affinity by client. Rows S19, S19b, S19c; N16, N17 and DS14 are in their own files.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use lb_integration::agent::dial::Dial;
 
@@ -84,6 +87,37 @@ fn s19c_session_affinity_can_be_switched_for_cluster_ip() {
     client.reaches(&dial, &PODS);
     s.apply(sticky.object());
     is_sticky_once_up(&mut client, &dial);
+}
+
+#[test]
+fn h4_affinity_ends_when_its_backend_leaves() {
+    let s = Scenario::new("h4");
+    let _pods = s.published_backends("sticky", &PODS);
+    let service = s
+        .service("sticky")
+        .port("", 80, 80, "TCP")
+        .client_ip_affinity(10_800);
+    s.apply(service.object());
+    let mut client = s.client(0);
+    for dial in tcp_both(&service, 80) {
+        let first = is_sticky_once_up(&mut client, &dial);
+        s.change(&first, |pod| pod.ready = false);
+        let others: Vec<&str> = PODS.into_iter().filter(|name| **name != first).collect();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let second = loop {
+            let dialed = client.dial(&dial);
+            let name = dialed.reply.unwrap_or_else(|| panic!("{:?}", dialed.error));
+            if name != first {
+                break name;
+            }
+            assert!(Instant::now() < deadline, "still {first}");
+        };
+        assert!(others.contains(&second.as_str()));
+        is_sticky(&mut client, &dial);
+        s.change(&first, |pod| pod.ready = true);
+        // What came back has no claim on the client.
+        assert_eq!(client.dial(&dial).reply, Some(second));
+    }
 }
 
 /// Waits until affinity is in force, checks it, and returns the backend.

@@ -1,4 +1,4 @@
-//! Internal traffic policy and terminating endpoints. Rows S25 to S29.
+//! Internal traffic policy, terminating endpoints and topology hints. Rows S25 to S29, rule D2.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn s25_internal_policy_local_pod_to_pod() {
     s.apply(service.object());
     s.client(0).reaches_all(&tcp_both(&service, 80), &["local"]);
     let mut remote = s.client(1);
-    remote.fails_all(&tcp_both(&service, 80));
+    remote.is_dropped_all(&tcp_both(&service, 80));
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn s26_internal_policy_local_host_network_pod_to_pod() {
     s.host_client(0)
         .reaches_all(&tcp_both(&service, 80), &["local"]);
     let mut remote = s.host_client(1);
-    remote.fails_all(&tcp_both(&service, 80));
+    remote.is_dropped_all(&tcp_both(&service, 80));
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn s27_internal_policy_local_to_host_network_pod() {
         near.reaches_all(&tcp_both(&service, 80), &["hostnet"]);
     }
     for mut far in [s.client(1), s.host_client(1)] {
-        far.fails_all(&tcp_both(&service, 80));
+        far.is_dropped_all(&tcp_both(&service, 80));
     }
 }
 
@@ -98,5 +98,33 @@ fn s29_falls_back_to_local_terminating_endpoints_with_policy_local() {
     for _ in 0..5 {
         near.reaches_all(&tcp_both(&service, 80), &["leaving"]);
     }
-    far.fails_all(&tcp_both(&service, 80));
+    far.is_dropped_all(&tcp_both(&service, 80));
+}
+
+#[test]
+fn d2_traffic_prefers_the_zone_or_node_that_hints_name() {
+    let s = Scenario::new("d2");
+    // Each node of the cluster is a zone; the controller turns the preference into hints.
+    let _pods = s.published_backends("svc", &["zone-1-a", "zone-2-a", "zone-1-b", "zone-2-b"]);
+    let service = s.service("svc").port("", 80, 80, "TCP");
+    let everywhere = ["zone-1-a", "zone-2-a", "zone-1-b", "zone-2-b"];
+    let mut clients = [s.client(0), s.client(1)];
+    s.apply(service.object());
+    for client in &mut clients {
+        client.reaches_all(&tcp_both(&service, 80), &everywhere);
+    }
+    for preference in ["PreferClose", "PreferSameZone", "PreferSameNode"] {
+        s.apply(
+            service
+                .clone()
+                .spec("trafficDistribution", preference)
+                .object(),
+        );
+        clients[0].reaches_all(&tcp_both(&service, 80), &["zone-1-a", "zone-1-b"]);
+        clients[1].reaches_all(&tcp_both(&service, 80), &["zone-2-a", "zone-2-b"]);
+    }
+    // Without endpoints of its own, a zone is served by all.
+    s.change("zone-2-a", |pod| pod.ready = false);
+    s.change("zone-2-b", |pod| pod.ready = false);
+    clients[1].reaches_all(&tcp_both(&service, 80), &["zone-1-a", "zone-1-b"]);
 }

@@ -256,6 +256,14 @@ impl Client {
         self.fails_with(dial, |kind| kind == ErrorKind::Refused);
     }
 
+    /// Waits until requests fail, and not as if nobody served: a Service whose policy leaves no
+    /// endpoint here is dropped, not refused (rule C12).
+    pub(crate) fn is_dropped_all(&mut self, dials: &[Dial]) {
+        for dial in dials {
+            self.fails_with(dial, |kind| kind != ErrorKind::Refused);
+        }
+    }
+
     /// [`Client::fails`] for several addresses.
     pub(crate) fn fails_all(&mut self, dials: &[Dial]) {
         for dial in dials {

@@ -10,7 +10,8 @@ use std::{
 
 use lb_integration::{
     Cluster,
-    objects::{ControlPlane, Objects},
+    apiserver::Options,
+    objects::{Api, ControlPlane, Objects},
     proxy::{ProxyOptions, ProxyUnderTest, Source, lbctl},
 };
 
@@ -29,11 +30,11 @@ pub(crate) fn suite() -> &'static Suite {
     static SUITE: OnceLock<Suite> = OnceLock::new();
     SUITE.get_or_init(|| {
         let cluster = Cluster::builder().nodes(2).dual_stack().build().unwrap();
-        let manifests = cluster.manifests().unwrap();
+        let (objects, source) = source(&cluster);
         for node in cluster.nodes() {
-            manifests.apply(&node.object()).unwrap();
+            objects.apply(&node.object()).unwrap();
         }
-        let options = ProxyOptions::new(Source::Files(manifests.path().to_owned()));
+        let options = ProxyOptions::new(source);
         let mut proxies: Vec<ProxyUnderTest> = cluster
             .nodes()
             .iter()
@@ -46,11 +47,24 @@ pub(crate) fn suite() -> &'static Suite {
         }
         Suite {
             cluster,
-            control_plane: Mutex::new(ControlPlane::new(Box::new(manifests))),
+            control_plane: Mutex::new(ControlPlane::new(objects)),
             proxies: Mutex::new(proxies),
-            next_ip: AtomicU16::new(1),
+            // The first ones are taken, in a cluster with an API server.
+            next_ip: AtomicU16::new(0x100),
         }
     })
+}
+
+/// Where objects go and where proxies take them from: a directory, or with `LB_SOURCE=api` the
+/// stand-in API server.
+fn source(cluster: &Cluster) -> (Box<dyn Objects>, Source) {
+    if std::env::var("LB_SOURCE").is_ok_and(|source| source == "api") {
+        let (server, kubeconfig) = cluster.api_server(Options::default()).unwrap();
+        return (Box::new(Api::new(server)), Source::Kubeconfig(kubeconfig));
+    }
+    let manifests = cluster.manifests().unwrap();
+    let source = Source::Files(manifests.path().to_owned());
+    (Box::new(manifests), source)
 }
 
 // === impl Suite ===

@@ -42,6 +42,14 @@ impl BackendEntry {
     pub const fn has(&self, flags: u32) -> bool {
         self.flags & flags == flags
     }
+
+    /// Whether flows to it may stay (rule I2). A ready endpoint counts even if it does
+    /// not serve: that is what `publishNotReadyAddresses` makes of unready ones.
+    #[inline(always)]
+    pub const fn keeps_flows(&self) -> bool {
+        self.has(BackendFlags::USED)
+            && self.flags & (BackendFlags::READY | BackendFlags::SERVING) != 0
+    }
 }
 
 /// Bits of [`BackendEntry::flags`].
@@ -53,7 +61,7 @@ impl BackendFlags {
     pub const USED: u32 = 1;
     /// Endpoint condition `ready` (rule B9).
     pub const READY: u32 = 1 << 1;
-    /// Endpoint condition `serving` (rule B9): flows to it stay (rule I2).
+    /// Endpoint condition `serving` (rule B9).
     pub const SERVING: u32 = 1 << 2;
     /// Endpoint condition `terminating` (rule B9).
     pub const TERMINATING: u32 = 1 << 3;

@@ -124,9 +124,9 @@ impl DatagramFlow {
 abi_type! {
     /// Socket storage of an unconnected UDP socket.
     pub struct DatagramFlows [392] {
-        /// The flows; a new one goes to the oldest place.
+        /// The flows; a new one goes to a free place, else to the oldest.
         pub flows: [DatagramFlow; DATAGRAM_FLOWS],
-        /// Index of the place that the next new flow takes.
+        /// Index of the place that the next new flow takes when none is free.
         pub oldest: u32,
         /// Index of the flow used last; kept only while flows share a backend.
         pub recent: u32,

@@ -14,8 +14,8 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Resource,
     runtime::{
-        WatchStreamExt,
-        watcher::{self, watcher},
+        utils::StreamBackoff,
+        watcher::{self, DefaultBackoff, watcher},
     },
 };
 use serde::de::DeserializeOwned;
@@ -55,6 +55,7 @@ pub(super) enum Change {
     },
 }
 
+type Occurrence<K> = Result<watcher::Event<K>, watcher::Error>;
 type Changes = Pin<Box<dyn Stream<Item = Change> + Send>>;
 
 /// The watches; nothing is requested before they are polled.
@@ -99,7 +100,8 @@ fn changes<K: Watched<DynamicType = ()>>(
     config: watcher::Config,
 ) -> Result<Changes, SourceError> {
     let client = connect(K::WHAT)?;
-    let events = watcher(Api::<K>::all(client), config).default_backoff();
+    let events = watcher(Api::<K>::all(client), config).flat_map(late_init());
+    let events = StreamBackoff::new(events, DefaultBackoff::default());
     let changes = events.filter_map(async |event| match event {
         Ok(watcher::Event::Init) => K::listing(),
         Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => {
@@ -115,6 +117,23 @@ fn changes<K: Watched<DynamicType = ()>>(
         }),
     });
     Ok(Box::pin(changes))
+}
+
+/// Holds `Init` back until the server has answered. The watcher says it before it asks,
+/// which looks like success and would start the backoff anew at every attempt.
+fn late_init<K>() -> impl FnMut(Occurrence<K>) -> stream::Iter<std::vec::IntoIter<Occurrence<K>>> {
+    let mut held = false;
+    move |event| {
+        let events = match event {
+            Ok(watcher::Event::Init) => {
+                held = true;
+                vec![]
+            }
+            Ok(event) if std::mem::take(&mut held) => vec![Ok(watcher::Event::Init), Ok(event)],
+            other => vec![other],
+        };
+        stream::iter(events)
+    }
 }
 
 impl Watched for Service {

@@ -14,7 +14,10 @@ use std::borrow::Cow;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
-use super::super::ManifestError;
+use super::{
+    super::ManifestError,
+    yaml::{self, Piece},
+};
 use crate::{convert::Converter, model::Event};
 
 /// Reads every document of `text` and hands their events to `sink`.
@@ -30,6 +33,7 @@ pub(super) fn parse(
     let mut reader = Reader {
         text,
         document: 0,
+        start: None,
         converter,
         sink,
     };
@@ -49,6 +53,8 @@ fn is_json(text: &str) -> bool {
 struct Reader<'a> {
     text: &'a str,
     document: usize,
+    /// First line of the YAML that is being read as JSON.
+    start: Option<usize>,
     converter: &'a mut Converter,
     sink: &'a mut dyn FnMut(Event),
 }
@@ -64,6 +70,13 @@ struct Head<'a> {
     items: Option<&'a RawValue>,
 }
 
+/// What a list says beside its items.
+#[derive(Deserialize)]
+struct FrameHead {
+    #[serde(default)]
+    kind: String,
+}
+
 impl Reader<'_> {
     fn json_documents(&mut self) -> Result<(), ManifestError> {
         let text = self.text;
@@ -77,18 +90,64 @@ impl Reader<'_> {
 
     fn yaml_documents(&mut self) -> Result<(), ManifestError> {
         let mut buffer = Vec::new();
-        for document in serde_norway::Deserializer::from_str(self.text) {
+        for document in yaml::documents(self.text) {
             self.document += 1;
-            buffer.clear();
-            let mut json = serde_json::Serializer::new(&mut buffer);
-            if serde_transcode::transcode(document, &mut json).is_err() {
-                return Err(self.yaml_syntax());
+            let Some(list) = yaml::list(document) else {
+                self.yaml_value(document, None, &mut buffer)?;
+                continue;
+            };
+            let text = list.frame.concat();
+            let head: FrameHead = serde_norway::from_str(&text).map_err(|error| {
+                self.yaml_error(
+                    Piece {
+                        text: &text,
+                        ..document
+                    },
+                    &error,
+                )
+            })?;
+            if !head.kind.ends_with("List") {
+                self.yaml_value(document, None, &mut buffer)?;
+                continue;
             }
-            let value = serde_json::from_slice::<&RawValue>(&buffer);
-            let value = value.map_err(|error| self.error(None, &error))?;
-            self.value(value, None)?;
+            for item in list.items {
+                // The dash becomes part of the indentation.
+                let text = item.text.replacen('-', " ", 1);
+                self.yaml_value(
+                    Piece {
+                        text: &text,
+                        ..item
+                    },
+                    Some(&head.kind),
+                    &mut buffer,
+                )?;
+            }
         }
         Ok(())
+    }
+
+    /// Reads the one object or list that `piece` is.
+    fn yaml_value(
+        &mut self,
+        piece: Piece<'_>,
+        item_of: Option<&str>,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), ManifestError> {
+        buffer.clear();
+        self.start = Some(piece.line);
+        let mut json = serde_json::Serializer::new(&mut *buffer);
+        let yaml = serde_norway::Deserializer::from_str(piece.text);
+        if serde_transcode::transcode(yaml, &mut json).is_err() {
+            // The transcoder's error has lost the position: ask the parser alone.
+            let again = serde_norway::from_str::<serde_norway::Value>(piece.text);
+            return Err(match again {
+                Err(error) => self.yaml_error(piece, &error),
+                Ok(_) => self.error(self.start, &"this cannot be expressed as JSON"),
+            });
+        }
+        let value = serde_json::from_slice::<&RawValue>(buffer);
+        let value = value.map_err(|error| self.error(self.start, &error))?;
+        self.value(value, item_of)
     }
 
     /// An object or a list; `item_of` is the kind of the list that it is in.
@@ -132,7 +191,7 @@ impl Reader<'_> {
     fn read<'de, T: Deserialize<'de>>(&self, value: &'de RawValue) -> Result<T, ManifestError> {
         let read = serde_json::from_str(value.get());
         read.map_err(|error| {
-            self.error(self.line_in(value, error.line()), &without_position(&error))
+            self.error(self.line_in(value, error.line()), &before_position(&error))
         })
     }
 
@@ -152,26 +211,19 @@ impl Reader<'_> {
         };
         let line = self.line_in(value, error.inner().line());
         let object = identity(value);
-        let (path, reason) = (error.path(), without_position(error.inner()));
+        let (path, reason) = (error.path(), before_position(error.inner()));
         self.error(line, &format_args!("{kind} {object}: {path}: {reason}"))
     }
 
-    fn yaml_syntax(&self) -> ManifestError {
-        // The transcoder's error has lost the position: ask the parser alone.
-        let broken = serde_norway::Deserializer::from_str(self.text)
-            .nth(self.document - 1)
-            .map(serde_norway::Value::deserialize);
-        match broken {
-            Some(Err(error)) => {
-                let line = error.location().map(|location| location.line());
-                self.error(line, &error)
-            }
-            _ => self.error(None, &"this cannot be expressed as JSON"),
-        }
+    fn yaml_error(&self, piece: Piece<'_>, error: &serde_norway::Error) -> ManifestError {
+        let line = error
+            .location()
+            .map_or(0, |location| location.line().saturating_sub(1));
+        self.error(Some(piece.line + line), &before_position(error))
     }
 
     fn syntax(&self, line: usize, error: &serde_json::Error) -> ManifestError {
-        self.error(Some(line), &without_position(error))
+        self.error(Some(line), &before_position(error))
     }
 
     fn error(&self, line: Option<usize>, message: &impl ToString) -> ManifestError {
@@ -186,9 +238,12 @@ impl Reader<'_> {
         self.line_in(value, 1)
     }
 
-    /// The line of the file on which line `line` of `value` lies, if `value` is a part
-    /// of the file at all and not of a converted document.
+    /// The line of the file on which line `line` of `value` lies; if `value` was
+    /// converted from YAML, the line on which its document or item begins.
     fn line_in(&self, value: &RawValue, line: usize) -> Option<usize> {
+        if self.start.is_some() {
+            return self.start;
+        }
         let start = value
             .get()
             .as_ptr()
@@ -204,10 +259,10 @@ pub(super) fn lines(text: &[u8]) -> usize {
     text.split(|byte| *byte == b'\n').count()
 }
 
-/// serde_json's positions count from the start of the object, not of the file.
-fn without_position(error: &serde_json::Error) -> String {
+/// The parsers' positions count from the start of the piece, not of the file.
+fn before_position(error: &impl ToString) -> String {
     let text = error.to_string();
-    let end = text.rfind(" at line ").unwrap_or(text.len());
+    let end = text.find(" at line ").unwrap_or(text.len());
     text[..end].to_owned()
 }
 

@@ -253,7 +253,7 @@ async fn a_start_fails_with_one_sentence() {
     assert_eq!(
         message,
         format!(
-            "{}: document 2: Service default/(without a name): spec: \
+            "{}: document 2, line 5: Service default/(without a name): spec: \
              invalid type: integer `7`, expected ServiceSpec",
             path.display()
         )

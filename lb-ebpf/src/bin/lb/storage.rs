@@ -164,7 +164,9 @@ impl FlowTable for Flows {
         // SAFETY: as in `set_state`.
         unsafe {
             ptr::write_volatile(self.flow(index), *flow);
-            ptr::write_volatile(&raw mut (*self.0).oldest, index as u32 + 1);
+            if (self.oldest() ^ index) & (DATAGRAM_FLOWS - 1) == 0 {
+                ptr::write_volatile(&raw mut (*self.0).oldest, index as u32 + 1);
+            }
         }
     }
 

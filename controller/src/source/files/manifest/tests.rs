@@ -95,6 +95,24 @@ fn lists_are_read_with_and_without_kinds_of_their_items() {
 }
 
 #[test]
+fn a_list_as_kubectl_prints_it_is_read_item_by_item() {
+    let item = SERVICE.trim_end().replace('\n', "\n  ");
+    let list = format!("apiVersion: v1\nitems:\n- {item}\n- {item}\nkind: List\n");
+    assert_eq!(yaml(&list), ["Service shop/web true"; 2]);
+    let broken = error(&list.replace("kind: List", "kind: ["), false);
+    assert!(broken.starts_with("document 1, line "), "{broken}");
+    let wrong = list
+        .replace("port: 80", "port: x")
+        .replacen("port: x", "port: 80", 1);
+    let wrong = error(&wrong, false);
+    assert!(
+        wrong.starts_with("document 1, line 7: Service shop/web: "),
+        "{wrong}"
+    );
+    assert_eq!(yaml("kind: Other\nitems:\n- a: 1\n"), [""; 0]);
+}
+
+#[test]
 fn json_may_have_several_documents_and_any_file_name() {
     let object = r#"{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}}"#;
     let two = format!("{object}\n{object}\n");
@@ -138,7 +156,7 @@ fn errors_tell_document_line_object_and_field() {
     let wrong = SERVICE.replace("port: 80", "port: eighty");
     assert_eq!(
         error(&format!("{SERVICE}---\n{wrong}"), false),
-        "document 2: Service shop/web: spec.ports[0].port: \
+        "document 2, line 5: Service shop/web: spec.ports[0].port: \
          invalid type: string \"eighty\", expected i32"
     );
     let json = "{\"kind\": \"List\", \"items\": [\n{\"kind\": \"Service\",\n\"metadata\": {\"name\": 7}}]}";
@@ -153,10 +171,10 @@ fn errors_tell_document_line_object_and_field() {
     assert!(syntax.starts_with("document 1, line 2: "), "{syntax}");
     assert_eq!(
         error("just text", false),
-        "document 1: invalid type: string \"just text\", expected struct Head"
+        "document 1, line 1: invalid type: string \"just text\", expected struct Head"
     );
     assert_eq!(
         error("a: 1", false),
-        "document 1: this is no Kubernetes object: it has no kind"
+        "document 1, line 1: this is no Kubernetes object: it has no kind"
     );
 }

@@ -1,0 +1,221 @@
+//! connect, getpeername and release.
+
+use std::collections::HashMap;
+
+use lb_ebpf::{
+    abi::{BackendEntry, FrontendFlags, Port, TableRef},
+    socket::{self, Verdict},
+    tables::{
+        BackendCounter::{Closed, Opened as BackendOpened},
+        ServiceCounter::{Dropped, Opened, Refused, Untracked},
+    },
+};
+
+use crate::world::{BACKEND_PORT, Sock, World, addr, dialled, tcp};
+
+const VIP: &str = "10.96.0.1";
+const TWO: [&str; 2] = ["10.1.0.1", "10.1.0.2"];
+
+#[test]
+fn foreign_destination_passes_without_a_hash_lookup() {
+    let mut world = World::default();
+    world.serve(1, tcp(VIP), &TWO);
+    let sock = Sock::new();
+    let verdict = socket::connect(&world, &sock, &tcp("192.0.2.1"));
+    assert_eq!(verdict, Verdict::Pass);
+    assert_eq!(world.lookups.get(), 0);
+}
+
+#[test]
+fn filter_collision_costs_a_lookup_and_passes() {
+    let mut world = World::default();
+    let key = tcp("192.0.2.1");
+    world.filter.insert(lb_ebpf::hash::filter_bit(&key));
+    assert_eq!(socket::connect(&world, &Sock::new(), &key), Verdict::Pass);
+    assert_eq!(world.lookups.get(), 1);
+}
+
+#[test]
+fn another_port_or_protocol_of_a_vip_passes() {
+    let mut world = World::default();
+    world.serve(1, tcp(VIP), &TWO);
+    let mut other = tcp(VIP);
+    other.port = Port::new(81);
+    let sock = Sock::new();
+    assert_eq!(socket::connect(&world, &sock, &other), Verdict::Pass);
+    let verdict = socket::connect(&world, &sock, &crate::world::udp(VIP));
+    assert_eq!(verdict, Verdict::Pass);
+}
+
+#[test]
+fn vip_translates_to_each_backend_equally_often() {
+    for count in [2, 3, 7] {
+        let hosts: Vec<String> = (1..=count).map(|host| format!("10.1.0.{host}")).collect();
+        let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+        let mut world = World::default();
+        world.serve(1, tcp(VIP), &hosts);
+        let sock = Sock::new();
+        let mut hits = HashMap::new();
+        let rounds = 7000u32;
+        for _ in 0..rounds {
+            let (to, port) = sock.connect(&world, &tcp(VIP));
+            assert_eq!(port.get(), BACKEND_PORT);
+            *hits.entry(to).or_insert(0u32) += 1;
+        }
+        assert_eq!(hits.len(), hosts.len());
+        let fair = f64::from(rounds) / f64::from(count);
+        for (to, hits) in hits {
+            // Five standard deviations of a binomial distribution.
+            let off = (f64::from(hits) - fair).abs();
+            assert!(off < 5.0 * fair.sqrt(), "{to:?} has {hits} of {fair}");
+        }
+        assert_eq!(world.count(1, Opened), u64::from(rounds));
+    }
+}
+
+#[test]
+fn empty_table_refuses_or_drops_as_the_flag_says() {
+    let mut world = World::default();
+    world.program(1, tcp(VIP), &[], 0, 0);
+    world.program(2, tcp("10.96.0.2"), &[], FrontendFlags::DROP, 0);
+    let sock = Sock::new();
+    let verdict = socket::connect(&world, &sock, &tcp(VIP));
+    assert_eq!(verdict, Verdict::Refuse);
+    let verdict = socket::connect(&world, &sock, &tcp("10.96.0.2"));
+    assert_eq!(verdict, Verdict::Drop);
+    assert_eq!((world.count(1, Refused), world.count(1, Opened)), (1, 0));
+    assert_eq!((world.count(2, Dropped), world.count(2, Opened)), (1, 0));
+}
+
+#[test]
+fn drop_flag_does_not_matter_while_there_are_backends() {
+    let mut world = World::default();
+    world.serve(1, tcp(VIP), &TWO);
+    world.program(1, tcp(VIP), &[0], FrontendFlags::DROP, 0);
+    assert_eq!(Sock::new().connect(&world, &tcp(VIP)).0, addr(TWO[0]));
+}
+
+#[test]
+fn value_of_another_key_is_looked_up_again() {
+    let mut world = World::default();
+    world.serve(1, tcp(VIP), &TWO[..1]);
+    world.serve(2, tcp("10.96.0.2"), &TWO[1..]);
+    let other = world.services[&tcp("10.96.0.2")];
+    world.torn.borrow_mut().push_back(other);
+    assert_eq!(Sock::new().connect(&world, &tcp(VIP)).0, addr(TWO[0]));
+    assert_eq!(world.lookups.get(), 2);
+}
+
+#[test]
+fn value_that_is_torn_twice_counts_as_absent() {
+    let mut world = World::default();
+    world.serve(1, tcp(VIP), &TWO);
+    let mut torn = world.services[&tcp(VIP)];
+    torn.table = TableRef::new(0, 1);
+    world.torn.borrow_mut().extend([torn, torn]);
+    let verdict = socket::connect(&world, &Sock::new(), &tcp(VIP));
+    assert_eq!(verdict, Verdict::Pass);
+    assert_eq!(world.lookups.get(), 2);
+}
+
+#[test]
+fn vip_that_disappears_while_it_is_read_passes() {
+    let mut world = World::default();
+    world.serve(1, tcp(VIP), &TWO);
+    let torn = world.services.remove(&tcp(VIP)).unwrap();
+    let mut other = torn;
+    other.service_id = 9;
+    world.torn.borrow_mut().push_back(other);
+    let verdict = socket::connect(&world, &Sock::new(), &tcp(VIP));
+    assert_eq!(verdict, Verdict::Pass);
+}
+
+#[test]
+fn peer_is_the_dialled_address() {
+    for (vip, backend) in [(VIP, "10.1.0.1"), ("fd00::1", "fd01::1")] {
+        let mut world = World::default();
+        world.serve(1, tcp(vip), &[backend]);
+        let sock = Sock::new();
+        let (to, port) = sock.connect(&world, &tcp(vip));
+        assert_eq!(to, addr(backend));
+        let seen = socket::peer(&sock, to, port);
+        assert_eq!(seen, Some(dialled(&tcp(vip))));
+        // Not our translation: leave it.
+        assert_eq!(socket::peer(&sock, to, Port::new(1)), None);
+        assert_eq!(socket::peer(&sock, addr("192.0.2.1"), port), None);
+    }
+}
+
+#[test]
+fn connected_datagrams_come_from_the_dialled_address() {
+    for (vip, backend) in [(VIP, "10.1.0.1"), ("fd00::1", "fd01::1")] {
+        let mut world = World::default();
+        world.serve(1, crate::world::udp(vip), &[backend]);
+        let sock = Sock::new();
+        let to = sock.connect(&world, &crate::world::udp(vip));
+        assert_eq!(sock.receive(to), dialled(&tcp(vip)));
+    }
+}
+
+#[test]
+fn reconnect_elsewhere_forgets_the_flow_and_counts_it_closed() {
+    let mut world = World::default();
+    world.serve(1, tcp(VIP), &TWO[..1]);
+    let sock = Sock::new();
+    let (to, port) = sock.connect(&world, &tcp(VIP));
+    let verdict = socket::connect(&world, &sock, &tcp("192.0.2.1"));
+    assert_eq!(verdict, Verdict::Pass);
+    assert_eq!(socket::peer(&sock, to, port), None);
+    assert_eq!(world.backend_count(0, Closed), 1);
+    socket::release(&world, &sock);
+    assert_eq!(world.backend_count(0, Closed), 1, "counted once");
+}
+
+#[test]
+fn release_counts_the_connection_closed() {
+    let mut world = World::default();
+    world.serve(1, tcp(VIP), &TWO[..1]);
+    let sock = Sock::new();
+    sock.connect(&world, &tcp(VIP));
+    assert_eq!(world.backend_count(0, BackendOpened), 1);
+    assert_eq!(world.backend_count(0, Closed), 0);
+    socket::release(&world, &sock);
+    assert_eq!(world.backend_count(0, Closed), 1);
+}
+
+#[test]
+fn slot_that_was_reused_is_not_counted_closed() {
+    let mut world = World::default();
+    world.serve(1, tcp(VIP), &TWO[..1]);
+    let sock = Sock::new();
+    sock.connect(&world, &tcp(VIP));
+    world.backends[0] = BackendEntry {
+        generation: 2,
+        ..world.backends[0]
+    };
+    socket::release(&world, &sock);
+    assert_eq!(world.backend_count(0, Closed), 0);
+}
+
+#[test]
+fn socket_that_never_used_a_vip_counts_nothing_when_it_closes() {
+    let mut world = World::default();
+    world.serve(1, tcp(VIP), &TWO);
+    let sock = Sock::new();
+    socket::connect(&world, &sock, &tcp("192.0.2.1"));
+    socket::release(&world, &sock);
+    assert_eq!(world.backend_count(0, Closed), 0);
+}
+
+#[test]
+fn without_memory_the_connection_works_untracked() {
+    let mut world = World::default();
+    world.serve(1, tcp(VIP), &TWO[..1]);
+    let sock = Sock::new();
+    sock.short_of_memory.set(true);
+    let (to, port) = sock.connect(&world, &tcp(VIP));
+    assert_eq!(to, addr(TWO[0]));
+    assert_eq!(socket::peer(&sock, to, port), None);
+    assert_eq!(world.count(1, Untracked), 1);
+    assert_eq!(world.count(1, Opened), 1);
+}

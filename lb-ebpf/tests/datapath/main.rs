@@ -1,0 +1,8 @@
+//! The pure datapath over plain collections: what each hook does, fact by fact.
+
+mod abi;
+mod affinity;
+mod connect;
+mod datagram;
+mod properties;
+mod world;
