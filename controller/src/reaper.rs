@@ -39,6 +39,7 @@ use crate::{
     metrics,
     pins::Pins,
     plan::GoneBackend,
+    sys,
 };
 
 /// When sockets of the same backends are looked for again: one may have been given a
@@ -102,6 +103,8 @@ impl Worker {
                 None
             }
         };
+        // The kernel's types, as parsed, take some 30 MB.
+        sys::release_free_memory();
         Self {
             pins,
             finder,
