@@ -67,7 +67,7 @@ impl Stage {
         let given = |name: &str| options.iter().any(|(option, _)| *option == name);
         let kept = defaults
             .iter()
-            .filter(|(name, _)| !given(name) && !(api && *name == "--source-files"));
+            .filter(|(name, _)| !(given(name) || api && *name == "--source-files"));
         let mut command = Command::new(binaries::find("lb-controller").unwrap());
         command.arg("run");
         for (name, value) in kept.chain(options) {

@@ -213,11 +213,11 @@ fn lbctl_where_nothing_is_programmed_exits_12() {
     }
 }
 
-/// Waits until something is so, at most ten seconds.
+/// Waits until something is so, at most half a minute: machines may be busy.
 pub(crate) fn wait_for(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
     while !is_so() {
         assert!(std::time::Instant::now() < deadline, "{what} is late");
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
