@@ -99,8 +99,8 @@ pub struct Run {
     /// several objects (a rebalanced EndpointSlice) is applied as one.
     #[arg(long, value_name = "DURATION", default_value = "5ms", value_parser = duration)]
     pub batch_window: Duration,
-    /// How long a failed write waits before it is repeated; /healthz turns bad when
-    /// changes stay unwritten for twice this time.
+    /// /healthz turns bad when a change stays unwritten for twice this time; a write that
+    /// failed is repeated every second, or every period if that is shorter.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub sync_period: Duration,
     /// Clients that session affinity remembers; the least recently used is forgotten.

@@ -8,6 +8,8 @@
 mod addr;
 mod backend;
 mod flow;
+#[cfg(not(target_arch = "bpf"))]
+pub mod layout;
 mod service;
 mod socket;
 mod status;
@@ -22,7 +24,7 @@ pub use service::{
     FrontendFlags, FrontendKey, FrontendKind, Protocol, Scope, ServiceEntry, ServiceInfo,
     ServiceStats, TableRef,
 };
-pub use socket::{FoundSocket, SocketLayout};
+pub use socket::{FoundSocket, GONE_BACKENDS, SocketLayout};
 pub use status::{Name, Status, StatusFlags};
 
 /// Version of everything in this module; part of the pin directory's name.
@@ -79,18 +81,38 @@ pub mod map {
 }
 
 /// Declares an ABI struct: derives the byte conversions (padding is a compile
-/// error), asserts the size, and makes it a `Pod` for aya in userspace.
+/// error), asserts the size, describes the layout on the host, and makes it a `Pod` for aya in userspace.
 macro_rules! abi_type {
-    ($(#[$meta:meta])* $vis:vis struct $name:ident [$size:literal] { $($body:tt)* }) => {
+    (
+        $(#[$meta:meta])*
+        $vis:vis struct $name:ident [$size:literal] {
+            $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $type:ty),* $(,)?
+        }
+    ) => {
         $(#[$meta])*
         #[derive(
             Clone, Copy, Debug, PartialEq, Eq,
             zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout,
         )]
         #[repr(C)]
-        $vis struct $name { $($body)* }
+        $vis struct $name { $($(#[$field_meta])* $field_vis $field: $type),* }
 
         const _: () = assert!(size_of::<$name>() == $size);
+
+        #[cfg(not(target_arch = "bpf"))]
+        impl $crate::abi::layout::Described for $name {
+            const LAYOUT: $crate::abi::layout::Layout = $crate::abi::layout::Layout {
+                name: stringify!($name),
+                size: size_of::<$name>(),
+                align: align_of::<$name>(),
+                fields: &[$($crate::abi::layout::Field {
+                    name: stringify!($field),
+                    type_name: stringify!($type),
+                    offset: core::mem::offset_of!($name, $field),
+                    size: size_of::<$type>(),
+                }),*],
+            };
+        }
 
         // SAFETY: `IntoBytes` and `FromBytes` above prove that the type has no
         // padding and that every bit pattern is valid.

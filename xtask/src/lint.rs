@@ -1,4 +1,5 @@
-//! `cargo xtask lint`: formatting, then clippy on both sides, warnings being errors.
+//! `cargo xtask lint`: formatting, then clippy on both sides, warnings being errors, then
+//! the ABI gate.
 
 use std::process::Command;
 
@@ -7,13 +8,21 @@ use anyhow::Result;
 use crate::exit::{self, CHECK};
 use crate::setup::{self, BpfTools, Scope, components};
 use crate::workspace::Workspace;
-use crate::{bpf, exec, ui};
+use crate::{abi, bpf, exec, ui};
 
-/// Check formatting and run clippy on the host side and on the BPF program.
+/// Check formatting, run clippy on the host side and on the BPF program, and check that the
+/// layout of the maps did not change without a new version.
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Record the layout of the maps under a new ABI_VERSION, and do nothing else
+    #[arg(long)]
+    bless_abi: bool,
+}
 
-pub(crate) fn run(workspace: &Workspace, _: &Args) -> Result<()> {
+pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    if args.bless_abi {
+        return abi::check(workspace, true);
+    }
     let tools = setup::ensure(workspace, &[Scope::Build])?;
     bpf::build(workspace, &tools)?;
     check(workspace, &tools)
@@ -40,6 +49,7 @@ pub(crate) fn check(workspace: &Workspace, tools: &BpfTools) -> Result<()> {
         exec::visibly(&mut fmt, CHECK, "cargo fmt --all --check"),
         exec::visibly(&mut clippy, CHECK, "cargo clippy"),
         bpf_program(workspace, tools),
+        abi::check(workspace, false),
     ];
     heading.done();
     let failed: Vec<String> = outcomes

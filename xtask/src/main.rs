@@ -6,6 +6,7 @@
 //!
 //! Exit codes: [`exit`].
 
+mod abi;
 mod bench;
 mod bpf;
 mod build;

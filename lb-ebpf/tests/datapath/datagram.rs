@@ -104,7 +104,7 @@ fn moves_after(change: impl FnOnce(&mut World, usize)) -> World {
 #[test]
 fn flow_moves_when_its_backend_stops_serving() {
     let world = moves_after(|world, slot| {
-        world.backends[slot].flags &= !BackendFlags::SERVING;
+        world.backends[slot].flags &= !(BackendFlags::READY | BackendFlags::SERVING);
     });
     let closed: u64 = (0..3).map(|slot| world.backend_count(slot, Closed)).sum();
     assert_eq!(closed, 1);
