@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 use crate::{
     config::{self, Run},
     datapath::{DatapathError, Place},
-    exit::Exit,
+    exit::{Exit, sentence},
     health::{self, Health},
     kernel::{self, Features, Unsuitable},
     loader::Cgroup,
@@ -22,7 +22,7 @@ use crate::{
     model::Event,
     pins::Pins,
     reaper::Reaper,
-    reconcile::Reconciler,
+    reconcile::{ReconcileError, Reconciler},
     source::{ApiSource, FilesSource, Phase, Source, SourceError, SourceState},
 };
 
@@ -80,13 +80,19 @@ impl DaemonError {
             Self::Source(_) => Exit::Kubeconfig,
             Self::AlreadyRunning(_) => Exit::AlreadyRunning,
             Self::Listen { .. } => Exit::Listen,
-            Self::Usage(_) | Self::Io { .. } => Exit::Failure,
+            Self::Usage(_) => Exit::Usage,
+            Self::Io { .. } => Exit::Failure,
         }
     }
 }
 
 /// Runs until SIGINT or SIGTERM. The datapath stays in force afterwards.
 pub async fn run(options: &Run) -> Result<(), DaemonError> {
+    let node_name = options.node_name();
+    if node_name.is_empty() {
+        let problem = "the name of this node is empty: give it with --node-name";
+        return Err(DaemonError::Usage(problem.into()));
+    }
     kernel::check_kernel()?;
     kernel::check_privileges()?;
     let cgroup_path = cgroup_path(options)?;
@@ -94,12 +100,9 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
     kernel::check_bpffs(&options.pinned.bpffs)?;
     let pins = Pins::new(&options.pinned.bpffs);
     let _lock = lock(&pins)?;
-    let reaper = Reaper::start(pins.clone(), !options.no_netns_walk).map_err(|source| {
-        let what = "cannot start the thread that ends stale sockets".into();
-        DaemonError::Io { what, source }
-    })?;
+    let reaper = Reaper::start(pins.clone(), !options.no_netns_walk)
+        .map_err(|source| io_error_of("cannot start the thread that ends stale sockets", source))?;
 
-    let node_name = options.node_name();
     let source = source(options, &node_name).await?;
     let place = Place {
         pins,
@@ -122,12 +125,14 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
     serve(options, &health, refresh, &stop).await?;
 
     let reconciler = Reconciler::start(place)?;
+    let adopted = reconciler.datapath().is_some();
     let (events, received) = mpsc::channel(QUEUE);
     let (state, states) = watch::channel(SourceState::default());
     tokio::spawn(report_state(states));
     let source = source.run(events, state, stop.clone());
     let daemon = Daemon {
         reconciler,
+        adopted,
         reaper,
         health,
         received,
@@ -136,7 +141,7 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
     };
     let result = tokio::select! {
         result = source => result.map_err(DaemonError::from),
-        () = daemon.follow() => Ok(()),
+        result = daemon.follow() => result,
         () = terminated() => Ok(()),
     };
     stop.cancel();
@@ -149,6 +154,8 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
 /// The loop around the reconciler.
 struct Daemon<'a> {
     reconciler: Reconciler,
+    /// A predecessor's state is in force.
+    adopted: bool,
     reaper: Reaper,
     health: Arc<Health>,
     received: mpsc::Receiver<Vec<Event>>,
@@ -157,7 +164,7 @@ struct Daemon<'a> {
 }
 
 impl Daemon<'_> {
-    async fn follow(mut self) {
+    async fn follow(mut self) -> Result<(), DaemonError> {
         let mut tick = interval(IDLE_TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let far = Duration::from_secs(365 * 24 * 3600);
@@ -165,12 +172,12 @@ impl Daemon<'_> {
         loop {
             tokio::select! {
                 batch = self.received.recv() => {
-                    let Some(batch) = batch else { return };
+                    let Some(batch) = batch else { return Ok(()) };
                     self.gather(batch).await;
-                    retry_at = self.reconcile().unwrap_or_else(|| Instant::now() + far);
+                    retry_at = self.reconcile()?.unwrap_or_else(|| Instant::now() + far);
                 }
                 () = sleep_until(retry_at) => {
-                    retry_at = self.reconcile().unwrap_or_else(|| Instant::now() + far);
+                    retry_at = self.reconcile()?.unwrap_or_else(|| Instant::now() + far);
                 }
                 Some(done) = self.refreshed.recv() => {
                     if let Some(datapath) = self.reconciler.datapath() {
@@ -204,21 +211,28 @@ impl Daemon<'_> {
     }
 
     /// When to try again, if something could not be written.
-    fn reconcile(&mut self) -> Option<Instant> {
+    ///
+    /// While nothing is in force yet, a kernel that refuses the programs or the maps ends
+    /// the daemon, with its own exit code: retrying would only hide that.
+    fn reconcile(&mut self) -> Result<Option<Instant>, DaemonError> {
         if !self.reconciler.has_work() {
-            return None;
+            return Ok(None);
         }
         self.health.queued();
         match self.reconciler.reconcile() {
             Ok(outcome) => {
                 self.health.updated();
                 self.reaper.submit(outcome.gone);
-                None
+                Ok(None)
+            }
+            Err(ReconcileError::Datapath(error)) if !self.adopted && !self.reconciler.synced() => {
+                Err(error.into())
             }
             Err(error) => {
                 let wait = self.options.sync_period.min(Duration::from_secs(1));
-                error!(%error, retry_in = ?wait, "cannot program everything");
-                Some(Instant::now() + wait)
+                let error = sentence(&error);
+                error!(error, retry_in = ?wait, "cannot program everything");
+                Ok(Some(Instant::now() + wait))
             }
         }
     }
@@ -249,6 +263,16 @@ fn lock(pins: &Pins) -> Result<Flock<File>, DaemonError> {
         })
 }
 
+fn io_error_of(
+    what: &str,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> DaemonError {
+    DaemonError::Io {
+        what: what.into(),
+        source: std::io::Error::other(source),
+    }
+}
+
 fn io_error(what: &str, path: &Path, source: std::io::Error) -> DaemonError {
     DaemonError::Io {
         what: format!("{what} {}", path.display()),
@@ -271,8 +295,7 @@ async fn serve(
     refresh: health::Refresh,
     stop: &CancellationToken,
 ) -> Result<(), DaemonError> {
-    let handle = metrics::install()
-        .map_err(|error| DaemonError::Usage(format!("cannot record metrics: {error}")))?;
+    let handle = metrics::install().map_err(|error| io_error_of("cannot record metrics", error))?;
     let servers = [
         (options.healthz(), health::health_routes(Arc::clone(health))),
         (options.metrics(), health::metrics_routes(handle, refresh)),
@@ -327,6 +350,8 @@ pub fn cleanup(options: &config::Pinned) -> Result<(), DaemonError> {
         info!(dir = %pins.dir().display(), "nothing to remove");
         return Ok(());
     }
+    // What looks like pins elsewhere is somebody's files.
+    kernel::check_bpffs(pins.dir())?;
     let _lock = lock(&pins)?;
     crate::datapath::cleanup(&pins)?;
     info!(dir = %pins.dir().display(), "removed");

@@ -1,15 +1,17 @@
 //! Exit codes: one for each kind of problem that an operator solves differently.
 
-use std::process::ExitCode;
+use std::{error::Error, process::ExitCode};
 
 use crate::{datapath::DatapathError, kernel::Unsuitable, loader::LoadError, maps::MapsError};
 
-/// Codes of `lb-controller` and `lbctl`; 2 is clap's, for wrong usage.
+/// Codes of `lb-controller` and `lbctl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
     /// Anything else.
     Failure = 1,
+    /// Wrong usage; what clap finds wrong has this code, too.
+    Usage = 2,
     /// The files given as source cannot be read or are malformed.
     Manifests = 3,
     /// The kubeconfig cannot be read or used.
@@ -30,6 +32,20 @@ pub enum Exit {
     Listen = 11,
     /// `lbctl`: nothing is programmed on this node.
     NothingProgrammed = 12,
+}
+
+/// An error and its causes as one sentence: libraries leave the errno to the cause.
+pub fn sentence(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 impl From<Exit> for ExitCode {
@@ -58,5 +74,23 @@ impl From<&DatapathError> for Exit {
             | DatapathError::Apply(_) => Self::Datapath,
             DatapathError::Maps(_) | DatapathError::Remove { .. } => Self::Failure,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot attach")]
+    struct Attach(#[source] io::Error);
+
+    #[test]
+    fn sentences_end_with_the_cause_and_repeat_nothing() {
+        let denied = io::Error::other("denied");
+        assert_eq!(sentence(&Attach(denied)), "cannot attach: denied");
+        assert_eq!(sentence(&io::Error::other("denied")), "denied");
     }
 }

@@ -133,7 +133,8 @@ pub fn check_bpffs(path: &Path) -> Result<(), Unsuitable> {
 /// Checks that `path` is a directory of a cgroup v2 hierarchy.
 pub fn check_cgroup2(path: &Path) -> Result<(), Unsuitable> {
     match statfs(path) {
-        Ok(fs) if fs.filesystem_type() == CGROUP2_SUPER_MAGIC => Ok(()),
+        // The files in it are on the same file system.
+        Ok(fs) if fs.filesystem_type() == CGROUP2_SUPER_MAGIC && path.is_dir() => Ok(()),
         _ => Err(Unsuitable::NoCgroup2 {
             path: path.display().to_string(),
         }),

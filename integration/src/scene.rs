@@ -6,6 +6,7 @@
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    process::ExitStatus,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -177,6 +178,17 @@ impl Scene {
     pub fn kill_proxy(&mut self) -> Result<()> {
         self.proxy.take().context("no proxy runs")?.process().kill();
         Ok(())
+    }
+
+    /// Asks the proxy to end, and tells how it did.
+    pub fn terminate_proxy(&mut self) -> Result<ExitStatus> {
+        let mut proxy = self.proxy.take().context("no proxy runs")?;
+        proxy.process().stop(Duration::from_secs(5))
+    }
+
+    /// Where the proxy takes its objects from.
+    pub fn source(&self) -> &Source {
+        &self.options.source
     }
 
     /// Starts the proxy again and waits until it is healthy.

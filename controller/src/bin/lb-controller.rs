@@ -9,6 +9,7 @@ use clap::{CommandFactory, Parser};
 use lb_controller::{
     config::{Cli, Command, LogFormat},
     daemon::{self, DaemonError},
+    exit::sentence,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
     match execute(&cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("lb-controller: {error}");
+            eprintln!("lb-controller: {}", sentence(&error));
             error.exit().into()
         }
     }
