@@ -89,7 +89,7 @@ pub fn answer(cli: &Cli, style: Style) -> Result<Answer, LbctlError> {
             let facts = facts::gather(&cli.bpffs, snapshot.epoch, datapath::now_unix_ns());
             let status = describe(&snapshot, &facts);
             let text = match cli.output.unwrap_or(OutputFormat::Table) {
-                OutputFormat::Table | OutputFormat::Wide => render::status::text(&status, style),
+                OutputFormat::Table | OutputFormat::Wide => render::status(&status, style),
                 format => render::serialized(&status, format)?,
             };
             Ok(Answer {

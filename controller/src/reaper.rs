@@ -30,7 +30,7 @@ use std::{
 };
 
 use aya::maps::MapData;
-use lb_ebpf::abi::{FoundSocket, map};
+use lb_ebpf::abi::map;
 use tracing::{debug, info, warn};
 
 use self::{find::Finder, target::Target, tell::Teller};
@@ -91,8 +91,12 @@ struct Worker {
 
 impl Worker {
     fn new(pins: Pins, walk: bool) -> Self {
+        let started = Instant::now();
         let finder = match Finder::load() {
-            Ok(finder) => Some(finder),
+            Ok(finder) => {
+                debug!(took = ?started.elapsed(), "loaded the socket iterator");
+                Some(finder)
+            }
             Err(error) => {
                 warn!(%error, "stale UDP sockets are looked for by their destination");
                 None
@@ -105,7 +109,7 @@ impl Worker {
         }
     }
 
-    fn run(&self, received: &Receiver<Vec<GoneBackend>>) {
+    fn run(&mut self, received: &Receiver<Vec<GoneBackend>>) {
         let mut rounds: VecDeque<Round> = VecDeque::new();
         loop {
             let next = match rounds.front() {
@@ -136,14 +140,13 @@ impl Worker {
 
     /// Finds and tells sockets of `gone`, but none of `told`; returns those told by ICMP,
     /// which stay connected until their application acts.
-    fn look(&self, gone: &[GoneBackend], told: &HashSet<Target>) -> HashSet<Target> {
+    fn look(&mut self, gone: &[GoneBackend], told: &HashSet<Target>) -> HashSet<Target> {
         let started = Instant::now();
         let outcome = match self.stale(gone) {
-            Ok(Stale::Found(targets)) => {
-                let new = targets.into_iter().filter(|target| !told.contains(target));
-                let (found, new) = (started.elapsed(), new.collect::<Vec<_>>());
-                debug!(sockets = new.len(), took = ?found, "looked for stale UDP sockets");
-                self.teller.tell(new)
+            Ok(Stale::Found(mut targets)) => {
+                targets.retain(|target| !told.contains(target));
+                debug!(sockets = targets.len(), took = ?started.elapsed(), "found stale UDP sockets");
+                self.teller.tell(targets)
             }
             Ok(Stale::Connected(backends)) => {
                 let wanted =
@@ -155,11 +158,12 @@ impl Worker {
                 return HashSet::new();
             }
         };
+        debug!(took = ?started.elapsed(), "looked for stale UDP sockets");
         report(&outcome);
         outcome.notified.into_iter().collect()
     }
 
-    fn stale(&self, gone: &[GoneBackend]) -> Result<Stale, LookError> {
+    fn stale(&mut self, gone: &[GoneBackend]) -> Result<Stale, LookError> {
         let Some((epoch, maps)) = self.pins.current(Access::Read)? else {
             return Ok(Stale::Found(Vec::new()));
         };
@@ -168,14 +172,12 @@ impl Worker {
             .map(|backend| (backend.slot, backend.generation))
             .filter(|(slot, generation)| !serves(&maps, *slot, *generation))
             .collect();
-        let Some(finder) = &self.finder else {
+        let Some(finder) = &mut self.finder else {
             return Ok(Stale::Connected(unshared(gone, &wanted, &maps)));
         };
         let connected = MapData::from_pin(self.pins.epoch(epoch).join(map::CONNECTED))?;
-        let is_stale = |socket: &FoundSocket| {
-            wanted.contains(&(socket.flow.slot, socket.flow.generation)) && socket.is_connected()
-        };
-        let found = finder.find(connected.fd(), MAX_SOCKETS, is_stale)?;
+        let wanted: Vec<_> = wanted.into_iter().map(<[u32; 2]>::from).collect();
+        let found = finder.find(connected.fd(), &wanted, MAX_SOCKETS)?;
         if found.len() == MAX_SOCKETS {
             warn!(
                 MAX_SOCKETS,
@@ -252,3 +254,6 @@ fn report(outcome: &tell::Outcome) {
         info!(%backend, destroyed, notified, failed, "told UDP sockets of a gone backend");
     }
 }
+
+#[cfg(test)]
+mod tests;

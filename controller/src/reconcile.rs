@@ -67,6 +67,8 @@ pub struct Reconciler {
     active: Option<Active>,
     /// Services left to plan after a failure.
     unfinished: BTreeSet<ObjectName>,
+    /// Gone backends that nobody was told of, because a later write failed.
+    gone: Vec<GoneBackend>,
     synced_once: bool,
 }
 
@@ -106,6 +108,7 @@ impl Reconciler {
             place,
             active,
             unfinished: BTreeSet::new(),
+            gone: Vec::new(),
             synced_once: false,
         })
     }
@@ -166,7 +169,11 @@ impl Reconciler {
         let result = self.reconcile_into(&mut outcome);
         self.write_status(result.is_ok());
         metrics::reconciled(started.elapsed(), &outcome, result.is_ok());
-        result.map(|()| outcome)
+        self.gone.append(&mut outcome.gone);
+        result.map(|()| {
+            outcome.gone = std::mem::take(&mut self.gone);
+            outcome
+        })
     }
 
     fn reconcile_into(&mut self, outcome: &mut Outcome) -> Result<(), ReconcileError> {

@@ -19,7 +19,7 @@ mod traffic;
 use std::{path::PathBuf, time::Instant};
 
 use anyhow::Result;
-pub use machine::MachineError;
+pub use machine::{MachineError, check};
 use screen::{Screen, time};
 
 /// How the demo is run.
@@ -35,7 +35,6 @@ pub struct Options {
 /// unless it is to be kept.
 pub fn run(options: &Options) -> Result<bool> {
     let started = Instant::now();
-    machine::check()?;
     let mut screen = Screen::new();
     let mut scene = steps::topology(&mut screen, options)?;
     for step in [
@@ -48,6 +47,7 @@ pub fn run(options: &Options) -> Result<bool> {
     ] {
         if let Err(error) = step(&mut screen, &mut scene) {
             screen.broken(&error);
+            break;
         }
     }
     let prefix = scene.cluster.prefix().clone();

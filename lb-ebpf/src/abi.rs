@@ -24,7 +24,7 @@ pub use service::{
     FrontendFlags, FrontendKey, FrontendKind, Protocol, Scope, ServiceEntry, ServiceInfo,
     ServiceStats, TableRef,
 };
-pub use socket::{FoundSocket, SocketLayout};
+pub use socket::{FoundSocket, GONE_BACKENDS, SocketLayout};
 pub use status::{Name, Status, StatusFlags};
 
 /// Version of everything in this module; part of the pin directory's name.

@@ -88,7 +88,8 @@ EXAMPLES
         /// Lines marked with `!` want a look: a frontend without a backend to choose, a port
         /// without a ready one, a backend that is not ready although it is not terminating.
         /// `local` marks backends of this node. TABLE is how many entries
-        /// of the Maglev table lead to a backend, `-` that it takes no new connections.
+        /// of the Maglev table lead to a backend, `-` that it takes no new connections; LOCAL, where a port has two
+        /// tables, its share of the one for the policy Local.
         /// ACTIVE is opened minus closed. With --address, the ports (of one family) are
         /// kept of which a frontend or a backend has the address, as a whole.
         #[arg(long)]

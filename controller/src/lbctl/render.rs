@@ -3,7 +3,7 @@
 pub(super) mod backends;
 pub(super) mod by_service;
 pub(super) mod list;
-pub(super) mod status;
+mod status;
 
 use std::fmt::Display;
 
@@ -54,11 +54,11 @@ impl Style {
     }
 }
 
+/// The text of `status`.
+pub use status::text as status;
+
 /// JSON or YAML, numbers as numbers, ending in a newline.
-pub(super) fn serialized(
-    value: &impl Serialize,
-    format: OutputFormat,
-) -> Result<String, LbctlError> {
+pub fn serialized(value: &impl Serialize, format: OutputFormat) -> Result<String, LbctlError> {
     if format == OutputFormat::Json {
         let mut text =
             serde_json::to_string_pretty(value).map_err(|e| LbctlError::Format(e.into()))?;

@@ -228,9 +228,8 @@ fn problems(facts: &Facts, synced: bool) -> Vec<String> {
 fn degradations(facts: &Facts) -> Vec<&'static str> {
     let mut degradations = Vec::new();
     if !facts.features.set_retval {
-        degradations.push(
-            "refused connections return EPERM instead of ECONNREFUSED (bpf_set_retval needs 5.18)",
-        );
+        degradations
+            .push("a refused connect returns EPERM, not ECONNREFUSED (fixed by Linux 5.18)");
     }
     degradations
 }

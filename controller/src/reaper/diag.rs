@@ -14,6 +14,7 @@ use netlink_packet_sock_diag::{
     inet::{ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags},
 };
 use netlink_sys::{Socket, protocols::NETLINK_SOCK_DIAG};
+use zerocopy::transmute;
 
 use super::target::{Family, Target};
 
@@ -155,15 +156,12 @@ fn request_of(target: &Target) -> InetRequest {
 /// The low word, then the high one; all ones is "any" (INET_DIAG_NOCOOKIE).
 fn cookie_bytes(cookie: Option<u64>) -> [u8; 8] {
     let cookie = cookie.unwrap_or(u64::MAX);
-    let mut out = [0; 8];
-    out[..4].copy_from_slice(&(cookie as u32).to_ne_bytes());
-    out[4..].copy_from_slice(&((cookie >> 32) as u32).to_ne_bytes());
-    out
+    transmute!([cookie as u32, (cookie >> 32) as u32])
 }
 
 fn cookie_of(bytes: [u8; 8]) -> u64 {
-    let [a, b, c, d, e, f, g, h] = bytes;
-    u64::from(u32::from_ne_bytes([a, b, c, d])) | u64::from(u32::from_ne_bytes([e, f, g, h])) << 32
+    let [low, high]: [u32; 2] = transmute!(bytes);
+    u64::from(low) | u64::from(high) << 32
 }
 
 fn target_of(family: Family, header: &InetResponseHeader, netns: u64) -> Target {

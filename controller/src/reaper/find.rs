@@ -8,15 +8,17 @@ use std::{
 
 use aya::{
     Btf, BtfError, EbpfLoader,
+    maps::{HashMap, MapData},
     programs::{Iter, ProgramError},
 };
-use lb_ebpf::abi::{FoundSocket, SocketLayout};
+use lb_ebpf::abi::{FoundSocket, GONE_BACKENDS, SocketLayout};
 use zerocopy::FromBytes;
 
 use super::layout::{self, LayoutError};
 use crate::{loader, sys};
 
 const PROGRAM: &str = "lb_find_sockets";
+const GONE: &str = "GONE";
 /// Bytes asked for at a time; the kernel gives up to 32 KiB.
 const BUFFER: usize = 1 << 15;
 /// The kernel asks to be called again after a million sockets that yield no output.
@@ -39,14 +41,19 @@ pub(crate) enum FindError {
     Refused(#[from] ProgramError),
 }
 
-/// The loaded iterator; it uses no map, so one serves all epochs.
+/// The loaded iterator; it uses no map of an epoch, so one serves them all.
 #[derive(Debug)]
 pub(crate) struct Finder {
     program: OwnedFd,
+    /// The backends that are looked for, while a run lasts.
+    gone: HashMap<MapData, Key, u32>,
 }
 
+/// Slot and generation of a backend.
+type Key = [u32; 2];
+
 impl Finder {
-    /// Loads the program; takes some tens of milliseconds, most of them to read BTF.
+    /// Loads the program; most of the time goes into reading BTF.
     pub(crate) fn load() -> Result<Self, FindError> {
         let layout = layout::of_this_kernel()?;
         let btf = Btf::from_sys_fs()?;
@@ -58,44 +65,60 @@ impl Finder {
         load(&with_cookie, &btf).or_else(|_| load(&layout, &btf))
     }
 
-    /// The connected UDP sockets for which `wanted` holds, at most `limit`.
+    /// The UDP sockets that are connected to `gone` backends, at most `limit`.
     ///
     /// `connected` is the map `CONNECTED`.
     pub(crate) fn find(
-        &self,
+        &mut self,
         connected: impl AsFd,
+        gone: &[Key],
         limit: usize,
-        mut wanted: impl FnMut(&FoundSocket) -> bool,
     ) -> io::Result<Vec<FoundSocket>> {
-        let mut records = Records::new(sys::iterate_map(&self.program, connected)?);
         let mut out = Vec::new();
-        while let Some(socket) = records.next()? {
-            if wanted(&socket) {
-                out.push(socket);
-                if out.len() == limit {
-                    break;
-                }
+        for chunk in gone.chunks(GONE_BACKENDS as usize) {
+            for key in chunk {
+                self.gone.insert(key, 1, 0).map_err(io::Error::other)?;
             }
+            let read = self.read(&connected, limit, &mut out);
+            for key in chunk {
+                self.gone.remove(key).map_err(io::Error::other)?;
+            }
+            read?;
         }
         Ok(out)
+    }
+
+    fn read(&self, map: impl AsFd, limit: usize, out: &mut Vec<FoundSocket>) -> io::Result<()> {
+        let mut records = Records::new(sys::iterate_map(&self.program, map)?);
+        while out.len() < limit
+            && let Some(socket) = records.next()?
+        {
+            if socket.is_connected() {
+                out.push(socket);
+            }
+        }
+        Ok(())
     }
 }
 
 fn load(layout: &SocketLayout, btf: &Btf) -> Result<Finder, FindError> {
     let object = loader::object().ok_or_else(|| FindError::Object("it is empty".into()))?;
+    let missing = |what: &str| FindError::Object(format!("it has no {what}"));
     let mut ebpf = EbpfLoader::new()
         .btf(Some(btf))
         .override_global("SOCKET_LAYOUT", layout, true)
         .load(object)
         .map_err(|error| FindError::Object(error.to_string()))?;
+    let gone = ebpf.take_map(GONE).ok_or_else(|| missing(GONE))?;
     let program: &mut Iter = ebpf
         .program_mut(PROGRAM)
-        .ok_or_else(|| FindError::Object(format!("it has no program {PROGRAM}")))?
+        .ok_or_else(|| missing(PROGRAM))?
         .try_into()?;
     program.load("bpf_sk_storage_map", btf)?;
     let program = program.fd()?.as_fd().try_clone_to_owned();
     Ok(Finder {
         program: program.map_err(ProgramError::IOError)?,
+        gone: HashMap::try_from(gone).map_err(|error| FindError::Object(error.to_string()))?,
     })
 }
 

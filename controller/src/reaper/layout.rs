@@ -50,7 +50,7 @@ pub(crate) fn of_this_kernel() -> Result<SocketLayout, LayoutError> {
 
 /// The parts of a BTF blob, and where each type starts.
 struct Types<'a> {
-    types: &'a [u8],
+    bytes: &'a [u8],
     strings: &'a [u8],
     /// Offset of type `id` at `id - 1`.
     starts: Vec<u32>,
@@ -85,7 +85,7 @@ impl<'a> Types<'a> {
         };
         let (types, strings) = (section(8)?, section(16)?);
         let mut this = Self {
-            types,
+            bytes: types,
             strings,
             starts: Vec::new(),
         };
@@ -99,9 +99,9 @@ impl<'a> Types<'a> {
     }
 
     fn header(&self, at: usize) -> Option<Type> {
-        let info = u32_at(self.types, at + 4)?;
+        let info = u32_at(self.bytes, at + 4)?;
         Some(Type {
-            name: u32_at(self.types, at)?,
+            name: u32_at(self.bytes, at)?,
             kind: info >> 24 & 0x1f,
             len: (info & 0xffff) as usize,
             bit_fields: info >> 31 != 0,
@@ -150,10 +150,10 @@ impl<'a> Types<'a> {
         (0..header.len).find_map(|index| {
             let member = at + TYPE + index * MEMBER;
             let (member_name, of_type) = (
-                u32_at(self.types, member)?,
-                u32_at(self.types, member + 4)? as usize,
+                u32_at(self.bytes, member)?,
+                u32_at(self.bytes, member + 4)? as usize,
             );
-            let mut bits = u32_at(self.types, member + 8)?;
+            let mut bits = u32_at(self.bytes, member + 8)?;
             if header.bit_fields {
                 bits &= 0x00ff_ffff;
             }

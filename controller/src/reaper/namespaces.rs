@@ -28,9 +28,8 @@ const MAX: usize = 8192;
 /// ever is in another namespace.
 pub(crate) fn walk(visit: impl FnMut() -> ControlFlow<()> + Send) {
     thread::scope(|scope| {
-        let walker = thread::Builder::new().name("lb-netns".into());
-        let walked = walker.spawn_scoped(scope, || enter_each(visit));
-        if let Err(error) = walked {
+        let builder = thread::Builder::new().name("lb-netns".into());
+        if let Err(error) = builder.spawn_scoped(scope, || enter_each(visit)) {
             warn!(%error, "cannot start the thread that enters namespaces");
         }
     });

@@ -59,6 +59,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if !interrupt::is_child() {
+        demo::check()?;
         return interrupt::supervise();
     }
     interrupt::prepare_child()?;

@@ -122,6 +122,17 @@ impl Scene {
         pods.filter(move |(pod, _)| pod.node().name() == name)
     }
 
+    /// Lends the clients to `work`, which may change the rest of the scene meanwhile.
+    pub(super) fn with_clients<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self, &mut [Client]) -> Result<T>,
+    ) -> Result<T> {
+        let mut clients = mem::take(&mut self.clients);
+        let done = work(self, &mut clients);
+        self.clients = clients;
+        done
+    }
+
     /// Starts the server of a pod and waits until it listens.
     pub(super) fn start_server(&mut self, name: &str) -> Result<()> {
         let found = self.pods.iter().find(|(pod, _)| pod.name() == name);

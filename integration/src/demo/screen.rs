@@ -21,6 +21,9 @@ const CYAN: &str = "36";
 /// Columns of the longest bar.
 const BAR: usize = 36;
 
+/// A pause before the next step, for someone who watches.
+const READING: Duration = Duration::from_millis(1_200);
+
 /// One bar of a chart.
 #[derive(Clone, Debug)]
 pub(super) struct Bar {
@@ -34,6 +37,8 @@ pub(super) struct Bar {
 #[derive(Debug)]
 pub(super) struct Screen {
     colour: bool,
+    /// Someone is watching: lines may be redrawn, and there must be time to read them.
+    live: bool,
     steps: u32,
     failed: u32,
 }
@@ -42,14 +47,18 @@ pub(super) struct Screen {
 
 impl Screen {
     pub(super) fn new() -> Self {
-        let colour = stdout().is_terminal()
-            && env::var_os("NO_COLOR").is_none()
-            && env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let live = stdout().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb");
         Self {
-            colour,
+            colour: live && env::var_os("NO_COLOR").is_none(),
+            live,
             steps: 0,
             failed: 0,
         }
+    }
+
+    /// Whether someone is watching.
+    pub(super) fn is_live(&self) -> bool {
+        self.live
     }
 
     /// How many checks failed.
@@ -59,6 +68,9 @@ impl Screen {
 
     /// The next step, and one line on why it is worth watching.
     pub(super) fn step(&mut self, title: &str, explanation: &str) {
+        if self.live && self.steps > 0 {
+            thread::sleep(READING);
+        }
         self.steps += 1;
         let title = self.paint(BOLD, format!("{}  {title}", self.steps));
         let explanation = self.paint(DIM, explanation);
@@ -67,7 +79,7 @@ impl Screen {
 
     /// A line of a step.
     pub(super) fn line(&self, text: impl Display) {
-        print_line(format!("   {text}"));
+        print_line(format!("   {text}").trim_end());
     }
 
     /// A line of a step that explains the next ones.
@@ -114,6 +126,13 @@ impl Screen {
                 "  {:<width$}  {drawn}{gap} {:>6}  {share:5.1} %",
                 bar.label, bar.count
             ));
+        }
+    }
+
+    /// Takes back the last `count` lines; only where they can be redrawn.
+    pub(super) fn take_back(&self, count: usize) {
+        if self.live && count > 0 {
+            let _ = write!(stdout(), "\x1b[{count}A\x1b[J");
         }
     }
 

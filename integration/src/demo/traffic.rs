@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -34,6 +37,11 @@ pub(super) struct Samples(pub(super) Vec<Sample>);
 // === impl Sample ===
 
 impl Sample {
+    /// When it was answered or had failed.
+    pub(super) fn end(&self) -> Instant {
+        self.at + Duration::from_micros(self.dialed.micros)
+    }
+
     /// Whether the client saw anything but the address it dialled.
     pub(super) fn untranslated(&self) -> bool {
         let unreachable = |kind| matches!(kind, ErrorKind::Unreachable | ErrorKind::Timeout);
@@ -75,25 +83,12 @@ impl Samples {
     }
 
     /// Replies by their text, which is the name of the pod for `hostname`.
-    pub(super) fn replies(&self) -> BTreeMap<&str, u64> {
-        let mut replies = BTreeMap::new();
-        for reply in self.0.iter().filter_map(|s| s.dialed.reply.as_deref()) {
-            *replies.entry(reply).or_default() += 1;
+    pub(super) fn replies(&self) -> Replies {
+        let mut replies = Replies::new();
+        for reply in self.0.iter().filter_map(|s| s.dialed.reply.as_ref()) {
+            *replies.entry(reply.clone()).or_default() += 1;
         }
         replies
-    }
-
-    /// One bar for each of `pods`, also for those without replies, and for unexpected repliers.
-    pub(super) fn bars(&self, pods: &[&str]) -> Vec<Bar> {
-        let mut replies = self.replies();
-        for pod in pods {
-            replies.entry(pod).or_default();
-        }
-        let bar = |(pod, count): (&str, u64)| Bar {
-            label: pod.to_owned(),
-            count,
-        };
-        replies.into_iter().map(bar).collect()
     }
 
     /// The middle of the times from before `connect` to the reply or failure.
@@ -106,39 +101,33 @@ impl Samples {
 
 /// Every client makes `count` requests to each of `dials`, interleaved.
 pub(super) fn burst(clients: &mut [Client], dials: &[Dial], count: usize) -> Result<Samples> {
-    let enough = count * dials.len() * clients.len();
-    let (samples, ()) = during(clients, dials, Duration::ZERO, |progress| {
-        progress.reach(enough, Duration::from_secs(30))
-    })?;
-    Ok(samples)
+    paced_burst(clients, dials, count, Duration::ZERO, |_| {})
 }
 
-/// How far traffic in the background has come.
-#[derive(Debug, Default)]
-pub(super) struct Progress {
-    stop: AtomicBool,
-    made: AtomicUsize,
-}
-
-impl Progress {
-    /// Requests made so far.
-    pub(super) fn made(&self) -> usize {
-        self.made.load(Ordering::Relaxed)
-    }
-
-    /// Waits until `count` requests have been made.
-    pub(super) fn reach(&self, count: usize, limit: Duration) -> Result<()> {
-        let deadline = Instant::now() + limit;
-        while self.made() < count && !self.stop.load(Ordering::Relaxed) {
-            ensure!(
-                Instant::now() < deadline,
-                "only {} of {count} requests in {limit:?}",
-                self.made()
-            );
-            thread::sleep(Duration::from_millis(1));
+/// The same with a pause after each request; `watch` sees who has replied so far, ten times a
+/// second.
+pub(super) fn paced_burst(
+    clients: &mut [Client],
+    dials: &[Dial],
+    count: usize,
+    pause: Duration,
+    mut watch: impl FnMut(&Replies),
+) -> Result<Samples> {
+    let each = count * dials.len();
+    let enough = each * clients.len();
+    let plan = Plan {
+        dials,
+        pause,
+        limit: each,
+    };
+    let (samples, ()) = run(clients, plan, |progress| {
+        while progress.made() < enough && !progress.stop.load(Ordering::Relaxed) {
+            watch(&progress.replies());
+            thread::sleep(Duration::from_millis(if pause.is_zero() { 1 } else { 100 }));
         }
         Ok(())
-    }
+    })?;
+    Ok(samples)
 }
 
 /// Keeps every client dialling in turns, with a pause after each request, while `work` runs.
@@ -148,38 +137,112 @@ pub(super) fn during<T>(
     pause: Duration,
     work: impl FnOnce(&Progress) -> Result<T>,
 ) -> Result<(Samples, T)> {
+    let plan = Plan {
+        dials,
+        pause,
+        limit: usize::MAX,
+    };
+    run(clients, plan, work)
+}
+
+/// One bar for each of `pods`, also for those without replies, and for unexpected repliers.
+pub(super) fn bars(replies: &Replies, pods: &[&str]) -> Vec<Bar> {
+    let mut replies = replies.clone();
+    for &pod in pods {
+        replies.entry(pod.to_owned()).or_default();
+    }
+    let bar = |(label, count)| Bar { label, count };
+    replies.into_iter().map(bar).collect()
+}
+
+/// What a client does.
+#[derive(Clone, Copy)]
+struct Plan<'a> {
+    dials: &'a [Dial],
+    pause: Duration,
+    limit: usize,
+}
+
+/// Replies by their text.
+pub(super) type Replies = BTreeMap<String, u64>;
+
+/// How far traffic in the background has come.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    stop: AtomicBool,
+    made: AtomicUsize,
+    replies: Mutex<Replies>,
+}
+
+// === impl Progress ===
+
+impl Progress {
+    /// Requests made so far.
+    pub(super) fn made(&self) -> usize {
+        self.made.load(Ordering::Relaxed)
+    }
+
+    /// Waits for `count` more requests.
+    pub(super) fn reach(&self, count: usize, limit: Duration) -> Result<()> {
+        let target = self.made() + count;
+        let deadline = Instant::now() + limit;
+        while self.made() < target {
+            ensure!(
+                Instant::now() < deadline && !self.stop.load(Ordering::Relaxed),
+                "{} of {target} requests, and no more come",
+                self.made()
+            );
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    fn replies(&self) -> Replies {
+        let replies = self.replies.lock();
+        replies.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn count(&self, dialed: &Dialed) {
+        if let Some(reply) = &dialed.reply {
+            let replies = self.replies.lock();
+            let mut replies = replies.unwrap_or_else(PoisonError::into_inner);
+            *replies.entry(reply.clone()).or_default() += 1;
+        }
+        self.made.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn run<T>(
+    clients: &mut [Client],
+    plan: Plan<'_>,
+    work: impl FnOnce(&Progress) -> Result<T>,
+) -> Result<(Samples, T)> {
     let progress = Progress::default();
     let progress = &progress;
     let (samples, done) = thread::scope(|scope| {
         let running: Vec<_> = clients
             .iter_mut()
-            .map(|client| scope.spawn(move || dial_until_stopped(client, dials, pause, progress)))
+            .map(|client| scope.spawn(move || dial(client, plan, progress)))
             .collect();
         let done = work(progress);
         progress.stop.store(true, Ordering::Relaxed);
-        let joined = running
+        let samples: Result<Vec<_>> = running
             .into_iter()
             .map(|thread| {
-                thread
-                    .join()
-                    .map_err(|_| anyhow!("a client's thread panicked"))?
+                let joined = thread.join();
+                joined.map_err(|_| anyhow!("a client's thread panicked"))?
             })
-            .collect::<Result<Vec<_>>>();
-        (joined, done)
+            .collect();
+        (samples, done)
     });
     let mut all: Vec<Sample> = samples?.into_iter().flatten().collect();
     all.sort_by_key(|sample| sample.at);
     Ok((Samples(all), done?))
 }
 
-fn dial_until_stopped(
-    client: &mut Client,
-    dials: &[Dial],
-    pause: Duration,
-    progress: &Progress,
-) -> Result<Vec<Sample>> {
+fn dial(client: &mut Client, plan: Plan<'_>, progress: &Progress) -> Result<Vec<Sample>> {
     let mut samples = Vec::new();
-    for dial in dials.iter().cycle() {
+    for dial in plan.dials.iter().cycle().take(plan.limit) {
         if progress.stop.load(Ordering::Relaxed) {
             break;
         }
@@ -188,13 +251,13 @@ fn dial_until_stopped(
             // Whoever waits for progress must not wait for this client.
             progress.stop.store(true, Ordering::Relaxed);
         })?;
+        progress.count(&dialed);
         samples.push(Sample {
             at,
             to: dial.to,
             dialed,
         });
-        progress.made.fetch_add(1, Ordering::Relaxed);
-        thread::sleep(pause);
+        thread::sleep(plan.pause);
     }
     Ok(samples)
 }

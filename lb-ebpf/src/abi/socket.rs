@@ -2,6 +2,9 @@
 
 use super::{Addr, ConnectedFlow, Port, abi_type};
 
+/// Backends that one run of the iterator can look for.
+pub const GONE_BACKENDS: u32 = 4096;
+
 abi_type! {
     /// One connected socket that was translated, as the iterator `lb_find_sockets`
     /// writes it.
@@ -65,5 +68,27 @@ impl FoundSocket {
     /// disconnected keeps its flow until it is connected again or closed.
     pub fn is_connected(&self) -> bool {
         (self.destination, self.destination_port) == (self.flow.backend, self.flow.backend_port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::FromZeros as _;
+
+    use super::*;
+
+    #[test]
+    fn a_disconnected_socket_is_not_connected_to_its_flow() {
+        let backend = Addr::from_v4_word(0x0100_007f);
+        let mut socket = FoundSocket::new_zeroed();
+        socket.flow.backend = backend;
+        socket.flow.backend_port = Port::new(53);
+        assert!(!socket.is_connected());
+        socket.destination = backend;
+        assert!(!socket.is_connected());
+        socket.destination_port = Port::new(53);
+        assert!(socket.is_connected());
+        socket.destination = Addr::UNSPECIFIED;
+        assert!(!socket.is_connected());
     }
 }

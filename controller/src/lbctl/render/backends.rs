@@ -32,26 +32,75 @@ impl Lengths {
             local: port.local_table_length,
         }
     }
+
+    /// Whether there are two tables to tell apart.
+    pub(super) fn both(self) -> bool {
+        self.cluster != 0 && self.local != 0
+    }
 }
 
-/// Columns that describe a backend, also those of `list --by-service`.
-pub(super) const BACKEND: [Column; 7] = [
-    ("BACKEND", LEFT),
-    ("STATE", LEFT),
-    ("NODE", LEFT),
-    ("ZONE", LEFT),
-    ("TABLE", RIGHT),
-    ("OPENED", RIGHT),
-    ("ACTIVE", RIGHT),
-];
+/// Which columns describe a backend, also in `list --by-service`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shown {
+    /// The local table of a service that has two.
+    pub(super) local: bool,
+    /// Everything.
+    pub(super) wide: bool,
+}
 
-/// Further columns of the wide format.
-pub(super) const BACKEND_WIDE: [Column; 4] = [
-    ("CLOSED", RIGHT),
-    ("SLOT", RIGHT),
-    ("GENERATION", RIGHT),
-    ("ID", RIGHT),
-];
+impl Shown {
+    pub(super) fn titles(self) -> Vec<Column> {
+        let mut titles = vec![
+            ("BACKEND", LEFT),
+            ("STATE", LEFT),
+            ("NODE", LEFT),
+            ("ZONE", LEFT),
+            ("TABLE", RIGHT),
+        ];
+        if self.local {
+            titles.push(("LOCAL", RIGHT));
+        }
+        titles.extend([("OPENED", RIGHT), ("ACTIVE", RIGHT)]);
+        if self.wide {
+            titles.extend([
+                ("CLOSED", RIGHT),
+                ("SLOT", RIGHT),
+                ("GENERATION", RIGHT),
+                ("ID", RIGHT),
+            ]);
+        }
+        titles
+    }
+
+    pub(super) fn cells(self, backend: &Backend, lengths: Lengths, service_id: u32) -> Vec<Cell> {
+        let (cluster, local) = (backend.cluster_table_entries, backend.local_table_entries);
+        let mut cells = vec![
+            plain(backend_address(backend)),
+            cell(backend.state.as_str(), state_tone(backend.state)),
+            or_dash(backend.node_local.then_some("local")),
+            or_dash(backend.zone.as_deref()),
+            if lengths.cluster == 0 {
+                entries(local, lengths.local)
+            } else {
+                entries(cluster, lengths.cluster)
+            },
+        ];
+        if self.local {
+            let share = percent(local, lengths.local).filter(|_| lengths.both());
+            cells.push(or_dash(share.as_deref()));
+        }
+        cells.extend([count(backend.opened), count(backend.active)]);
+        if self.wide {
+            cells.extend([
+                count(backend.closed),
+                plain(backend.slot),
+                plain(backend.generation),
+                plain(service_id),
+            ]);
+        }
+        cells
+    }
+}
 
 pub(in crate::lbctl) fn render(
     rows: &[BackendRow<'_>],
@@ -63,21 +112,22 @@ pub(in crate::lbctl) fn render(
         OutputFormat::Wide => true,
         format => return super::serialized(&Document { backends: rows }, format),
     };
+    let lengths = |row: &BackendRow<'_>| Lengths {
+        cluster: row.cluster_table_length,
+        local: row.local_table_length,
+    };
+    let shown = Shown {
+        local: rows.iter().any(|row| lengths(row).both()),
+        wide,
+    };
     let mut titles = vec![("SERVICE", LEFT), ("PORT", LEFT)];
-    titles.extend(BACKEND);
-    if wide {
-        titles.extend(BACKEND_WIDE);
-    }
+    titles.extend(shown.titles());
     let cells = rows.iter().map(|row| {
-        let lengths = Lengths {
-            cluster: row.cluster_table_length,
-            local: row.local_table_length,
-        };
         let mut cells = vec![
             plain(format!("{}/{}", row.namespace, row.name)),
             plain(port(row.port_name, row.service_port, row.protocol)),
         ];
-        cells.extend(backend_cells(row.backend, lengths, row.service_id, wide));
+        cells.extend(shown.cells(row.backend, lengths(row), row.service_id));
         cells
     });
     Ok(columns(&titles, cells.collect(), style))
@@ -88,49 +138,15 @@ pub(super) fn port(name: &str, port: u16, protocol: &str) -> String {
     format!("{name} {port}/{protocol}").trim_start().to_owned()
 }
 
-/// The cells under [`BACKEND`], and [`BACKEND_WIDE`].
-pub(super) fn backend_cells(
-    backend: &Backend,
-    lengths: Lengths,
-    service_id: u32,
-    wide: bool,
-) -> Vec<Cell> {
-    let mut cells = vec![
-        plain(backend_address(backend)),
-        cell(backend.state.as_str(), state_tone(backend.state)),
-        or_dash(backend.node_local.then_some("local")),
-        or_dash(backend.zone.as_deref()),
-        table(backend, lengths),
-        count(backend.opened),
-        count(backend.active),
-    ];
-    if wide {
-        cells.extend([
-            count(backend.closed),
-            plain(backend.slot),
-            plain(backend.generation),
-            plain(service_id),
-        ]);
+/// `126 (50%)`; `-` if no entry leads there.
+fn entries(entries: u32, length: u32) -> Cell {
+    match percent(entries, length) {
+        Some(percent) => plain(format!("{entries} ({percent})")),
+        None => cell("-", Tone::Dim),
     }
-    cells
 }
 
-/// `126 (50%)`; `-` if no entry leads there; both tables where a service has two.
-fn table(backend: &Backend, lengths: Lengths) -> Cell {
-    let share = |entries: u32, length: u32| {
-        if entries == 0 {
-            return "-".to_owned();
-        }
-        let percent = f64::from(entries) * 100.0 / f64::from(length.max(1));
-        format!("{entries} ({percent:.0}%)")
-    };
-    let cluster = share(backend.cluster_table_entries, lengths.cluster);
-    let local = share(backend.local_table_entries, lengths.local);
-    let text = match (lengths.cluster, lengths.local) {
-        (_, 0) => cluster,
-        (0, _) => local,
-        _ => format!("{cluster}, local {local}"),
-    };
-    let tone = if text == "-" { Tone::Dim } else { Tone::Plain };
-    cell(text, tone)
+fn percent(entries: u32, length: u32) -> Option<String> {
+    let share = f64::from(entries) * 100.0 / f64::from(length.max(1));
+    (entries != 0).then(|| format!("{share:.0}%"))
 }

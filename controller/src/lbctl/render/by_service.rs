@@ -14,7 +14,7 @@ use comfy_table::Cell;
 
 use super::{
     Column, LEFT, Style, Tone, affinity,
-    backends::{BACKEND, BACKEND_WIDE, Lengths, backend_cells, port as port_words},
+    backends::{Lengths, Shown, port as port_words},
     cell, frontend_address, lines, outcome, plain,
 };
 use crate::lbctl::{
@@ -55,17 +55,18 @@ struct Dealer {
 impl Dealer {
     fn new(services: &Services, wide: bool, style: Style) -> Self {
         const UNTITLED: Column = ("", LEFT);
+        let of_services = || services.services.iter().flat_map(|service| &service.ports);
+        let shown = Shown {
+            local: of_services().any(|port| Lengths::of(port).both()),
+            wide,
+        };
         let (mut ports, mut frontends, mut backends) = (Vec::new(), Vec::new(), Vec::new());
-        for port in services.services.iter().flat_map(|service| &service.ports) {
+        for port in of_services() {
             ports.push(port_cells(port, wide));
             frontends.extend(port.frontends.iter().map(frontend_cells));
             let lengths = Lengths::of(port);
             let rows = port.backends.iter();
-            backends.extend(rows.map(|b| backend_cells(b, lengths, port.service_id, wide)));
-        }
-        let mut titles = BACKEND.to_vec();
-        if wide {
-            titles.extend(BACKEND_WIDE);
+            backends.extend(rows.map(|b| shown.cells(b, lengths, port.service_id)));
         }
         let untitled = |rows: Vec<Vec<Cell>>| {
             let width = rows.iter().map(Vec::len).max().unwrap_or(1);
@@ -73,7 +74,7 @@ impl Dealer {
             lines.next();
             lines
         };
-        let mut backends = lines(&titles, backends, style).into_iter();
+        let mut backends = lines(&shown.titles(), backends, style).into_iter();
         Self {
             ports: untitled(ports),
             frontends: untitled(frontends),
@@ -153,7 +154,7 @@ fn header(service: &Service, style: Style) -> String {
     parts.join("  ")
 }
 
-/// One word where both policies agree, or only one means something.
+/// The internal policy, and the external one where it differs and means something.
 fn policies(service: &Service) -> String {
     let (internal, external) = (
         service.internal_traffic_policy,
@@ -162,7 +163,7 @@ fn policies(service: &Service) -> String {
     if internal == external || (service.r#type == "ClusterIP" && external == "Cluster") {
         format!("policy {internal}")
     } else {
-        format!("policy internal {internal}, external {external}")
+        format!("policy {internal}, external {external}")
     }
 }
 

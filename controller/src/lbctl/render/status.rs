@@ -8,7 +8,7 @@ use crate::lbctl::{
     words::span,
 };
 
-pub(in crate::lbctl) fn text(status: &NodeStatus, style: Style) -> String {
+pub fn text(status: &NodeStatus, style: Style) -> String {
     let sections = [
         verdict(status, style),
         summary(status, style),

@@ -19,8 +19,11 @@ pub(in crate::demo) fn clean_up(screen: &mut Screen, scene: Scene, prefix: &Pref
     );
     drop(scene);
     let left = traces(prefix);
-    let list = left.join(", ");
-    screen.check(left.is_empty(), format!("nothing is left behind {list}"));
+    if left.is_empty() {
+        screen.check(true, "nothing is left behind");
+    } else {
+        screen.check(false, format!("left behind: {}", left.join(", ")));
+    }
 }
 
 pub(in crate::demo) fn keep(screen: &mut Screen, scene: Scene) -> Result<()> {

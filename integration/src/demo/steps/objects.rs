@@ -72,8 +72,11 @@ fn described(manifests: &Manifests, file: &str, service: &Value) -> String {
         _ => "",
     };
     format!(
-        "{file:<10} {name:<5} {addresses:<25} {:>4}/{}  → {pods}{affinity}",
-        port["port"],
-        port["protocol"].as_str().unwrap_or("TCP"),
+        "{file:<10} {name:<5} {addresses:<26} {:<9} → {pods}{affinity}",
+        format!(
+            "{}/{}",
+            port["port"],
+            port["protocol"].as_str().unwrap_or("TCP")
+        ),
     )
 }

@@ -1,8 +1,11 @@
 //! Step 6: the controller dies while connections go on.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::spread::outcome;
 use crate::{
@@ -11,12 +14,12 @@ use crate::{
     demo::{
         scene::{Client, Scene},
         screen::{Screen, counted, time},
-        traffic::during,
+        traffic::{Samples, during},
     },
 };
 
-/// Connections before the kill, until the restart, and in all.
-const MILESTONES: [usize; 3] = [2_000, 7_000, 10_000];
+/// Connections before the kill, without a controller, and with the second one.
+const PARTS: [usize; 3] = [2_000, 5_000, 3_000];
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -28,42 +31,26 @@ pub(in crate::demo) fn restart(screen: &mut Screen, scene: &mut Scene) -> Result
     let vips = scene.manifests.vips("web")?;
     let mut dials: Vec<Dial> = vips.iter().copied().map(Dial::tcp).collect();
     dials.extend(scene.manifests.vips("dns")?.into_iter().map(Dial::udp));
-    let mut clients = std::mem::take(&mut scene.clients);
-    let held = clients[0].control.connect_new(Protocol::Tcp, vips[0])??;
-    let owner = say(&mut clients[0], held)?;
-    let done = during(&mut clients[..1], &dials, Duration::ZERO, |progress| {
-        progress.reach(MILESTONES[0], PATIENCE)?;
-        let mut old = scene.proxies.remove(0);
-        let pid = old.process().pid();
-        old.process().kill();
-        let killed = Instant::now();
-        progress.reach(MILESTONES[1], PATIENCE)?;
-        let restarting = Instant::now();
-        let new = scene.start_proxy(0)?;
-        let healthy = Instant::now();
-        scene.proxies.insert(0, new);
-        progress.reach(MILESTONES[2], PATIENCE)?;
-        Ok((pid, killed, restarting, healthy))
-    });
-    let still = say(&mut clients[0], held)?;
-    let _ = clients[0].control.close(held)?;
-    scene.clients = clients;
-    let (samples, (pid, killed, restarting, healthy)) = done?;
+    let (samples, times, owners) =
+        scene.with_clients(|scene, clients| observe(scene, &mut clients[..1], &dials, vips[0]))?;
 
-    screen.command(format!("kill -9 {pid}   # lb-controller of node-1"));
+    screen.command(format!("kill -9 {}   # lb-controller of node-1", times.pid));
     let parts = [
-        ("with the first controller", samples.only(|s| s.at < killed)),
+        (
+            "with the first controller",
+            samples.only(|s| s.at < times.killed),
+        ),
         (
             "with no controller at all",
-            samples.only(|s| s.at >= killed && s.at < restarting),
+            samples.only(|s| s.at >= times.killed && s.at < times.restarting),
         ),
         (
             "while its successor starts",
-            samples.only(|s| s.at >= restarting && s.at < healthy),
+            samples.only(|s| s.at >= times.restarting && s.at < times.healthy),
         ),
         (
             "with the second controller",
-            samples.only(|s| s.at >= healthy),
+            samples.only(|s| s.at >= times.healthy),
         ),
     ];
     for (when, part) in parts {
@@ -73,7 +60,7 @@ pub(in crate::demo) fn restart(screen: &mut Screen, scene: &mut Scene) -> Result
         ));
     }
     screen.check(
-        samples.failed() == 0 && samples.untranslated() == 0 && samples.len() >= MILESTONES[2],
+        samples.failed() == 0 && samples.untranslated() == 0 && samples.len() >= PARTS.iter().sum(),
         format!(
             "client-1 made {} over TCP and UDP, IPv4 and IPv6: {}",
             counted(samples.len(), "connection"),
@@ -81,17 +68,63 @@ pub(in crate::demo) fn restart(screen: &mut Screen, scene: &mut Scene) -> Result
         ),
     );
     screen.check(
-        owner == still,
-        format!("a connection opened before all this still talks to {owner}"),
+        owners[0] == owners[1],
+        format!(
+            "a connection opened before all this still talks to {}",
+            owners[1]
+        ),
     );
     screen.check(
-        healthy - restarting < PATIENCE,
+        times.healthy - times.restarting < PATIENCE,
         format!(
             "the successor was healthy {} after its start",
-            time(healthy - restarting)
+            time(times.healthy - times.restarting)
         ),
     );
     Ok(())
+}
+
+/// When things happened, and to which process.
+struct Times {
+    pid: u32,
+    killed: Instant,
+    restarting: Instant,
+    healthy: Instant,
+}
+
+/// Dials while the controller is killed and restarted; also who is at the other end of a
+/// connection held all the time, before and after.
+fn observe(
+    scene: &mut Scene,
+    clients: &mut [Client],
+    dials: &[Dial],
+    vip: SocketAddr,
+) -> Result<(Samples, Times, [String; 2])> {
+    let held = clients[0].control.connect_new(Protocol::Tcp, vip)??;
+    let before = say(&mut clients[0], held)?;
+    let (samples, times) = during(clients, dials, Duration::ZERO, |progress| {
+        progress.reach(PARTS[0], PATIENCE)?;
+        ensure!(!scene.proxies.is_empty(), "no controller runs");
+        let mut old = scene.proxies.remove(0);
+        let pid = old.process().pid();
+        old.process().kill();
+        let killed = Instant::now();
+        progress.reach(PARTS[1], PATIENCE)?;
+        let restarting = Instant::now();
+        let new = scene.start_proxy(0)?;
+        let healthy = Instant::now();
+        scene.proxies.insert(0, new);
+        progress.reach(PARTS[2], PATIENCE)?;
+        Ok(Times {
+            pid,
+            killed,
+            restarting,
+            healthy,
+        })
+    })?;
+    let after = say(&mut clients[0], held)?;
+    clients[0].control.close(held)??;
+    Ok((samples, times, [before, after]))
 }
 
 /// Who is at the other end of a connection.

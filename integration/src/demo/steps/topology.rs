@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Columns of one node in the picture.
-const WIDTH: usize = 47;
+const WIDTH: usize = 48;
 
 pub(in crate::demo) fn topology(screen: &mut Screen, options: &Options) -> Result<Scene> {
     screen.step(
@@ -37,8 +37,8 @@ pub(in crate::demo) fn topology(screen: &mut Screen, options: &Options) -> Resul
         let line: String = cells.map(|cell| format!("{cell:<WIDTH$}")).collect();
         screen.line(line.trim_end());
     }
-    let bar = "─".repeat(WIDTH - 15);
-    screen.line(format!("└{bar}── fabric {GATEWAY_V4} ──┘"));
+    let fabric = format!(" fabric {GATEWAY_V4} ");
+    screen.line(format!("└{fabric:─^width$}┘", width = WIDTH - 1));
     screen.line("");
     let pods = columns.iter().map(|column| column.len() - 2).sum::<usize>();
     screen.check(
@@ -69,7 +69,7 @@ fn column(scene: &Scene, node: &Node) -> Vec<String> {
             Role::Client => "dials".to_owned(),
         };
         lines.push(format!(
-            "├─ {:<8}  {:<10}  {v6:<13} {role}",
+            "├─ {:<8} {:<10} {v6:<13} {role}",
             pod.name(),
             pod.v4()
         ));

@@ -4,14 +4,14 @@ use std::{net::SocketAddr, process::Command, slice, time::Duration};
 
 use anyhow::{Context, Result};
 
-use super::spread::spread;
+use super::spread::live;
 use crate::{
     agent::{dial::Dial, socket::ErrorKind},
     demo::{
         machine::installed,
         scene::Scene,
         screen::{Screen, counted, time},
-        traffic::burst,
+        traffic::{bars, burst},
     },
 };
 
@@ -24,16 +24,23 @@ pub(in crate::demo) fn traffic(screen: &mut Screen, scene: &mut Scene) -> Result
         "Live traffic through the Services",
         "client-1 and client-2 dial; connect() picks a pod, packets then go there untouched.",
     );
+    screen.note(
+        "Untranslated: the client sees another peer than the Service's address, or no way there.",
+    );
     for vip in scene.manifests.vips("web")? {
-        let samples = burst(&mut scene.clients, &[Dial::tcp(vip)], 500)?;
         let title = format!("web, TCP, {vip}");
-        spread(screen, &title, &samples, &WEB);
+        live(
+            screen,
+            &title,
+            &mut scene.clients,
+            (&[Dial::tcp(vip)], 500),
+            &WEB,
+        )?;
     }
     for vip in scene.manifests.vips("dns")? {
         let dials = [Dial::udp(vip), Dial::udp_unconnected(vip)];
-        let samples = burst(&mut scene.clients, &dials, 250)?;
         let title = format!("dns, UDP, {vip}, by connect + send and by sendto");
-        spread(screen, &title, &samples, &DNS);
+        live(screen, &title, &mut scene.clients, (&dials, 250), &DNS)?;
     }
     beside_direct(screen, scene)?;
     by_curl(screen, scene)?;
@@ -102,16 +109,16 @@ fn affinity(screen: &mut Screen, scene: &mut Scene) -> Result<()> {
     let vip = scene.manifests.vips("cart")?[0];
     screen.line(format!("cart, TCP, {vip}, sessionAffinity: ClientIP"));
     let mut held = true;
-    let mut bars = Vec::new();
+    let mut chart = Vec::new();
     for client in &mut scene.clients {
         let samples = burst(slice::from_mut(client), &[Dial::tcp(vip)], 300)?;
         held &= samples.failed() == 0 && samples.replies().len() == 1;
-        for mut bar in samples.bars(&[]) {
+        for mut bar in bars(&samples.replies(), &[]) {
             bar.label = format!("{} → {}", client.name, bar.label);
-            bars.push(bar);
+            chart.push(bar);
         }
     }
-    screen.bars(&bars);
+    screen.bars(&chart);
     screen.check(held, "all connections of a client reached the same pod");
     Ok(())
 }

@@ -1,10 +1,10 @@
 //! The socket iterator: which UDP sockets, in all network namespaces, are connected
 //! through us, to what, and from where (rule I7).
 //!
-//! The controller attaches it to the map `CONNECTED` and reads the file that results:
-//! one [`FoundSocket`] per socket. It uses no map itself, so that one loaded program
-//! outlives every epoch. It is optional: the controller has another way to find
-//! sockets where the kernel refuses it.
+//! The controller names backends in `GONE`, attaches the program to the map `CONNECTED`
+//! and reads the file that results: one [`FoundSocket`] for each of their sockets. It
+//! uses no map of an epoch, so that one loaded program outlives them all. It is
+//! optional: the controller has another way to find sockets where the kernel refuses it.
 #![expect(
     unsafe_code,
     reason = "kernel structures are read through raw pointers"
@@ -14,10 +14,19 @@ use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{
     Global,
-    bindings::seq_file,
+    bindings::{BPF_F_NO_PREALLOC, seq_file},
+    btf_maps::HashMap,
     helpers::generated::{bpf_get_socket_cookie, bpf_seq_write},
+    macros::btf_map,
 };
-use lb_ebpf::abi::{Addr, ConnectedFlow, FoundSocket, Port, Protocol, SocketLayout};
+use lb_ebpf::abi::{Addr, ConnectedFlow, FoundSocket, GONE_BACKENDS, Port, Protocol, SocketLayout};
+
+/// The backends whose sockets are wanted: slot and generation. Told apart here, not in
+/// userspace: each time that the output fills a buffer, the kernel walks the sockets
+/// that it has passed once more.
+#[btf_map]
+static GONE: HashMap<[u32; 2], u32, { GONE_BACKENDS as usize }, { BPF_F_NO_PREALLOC as usize }> =
+    HashMap::new();
 
 /// Where the running kernel has the fields that are read below; set by the loader.
 #[unsafe(no_mangle)]
@@ -112,7 +121,9 @@ extern "C" fn lb_find_sockets(ctx: *const Context) -> i32 {
     }
     // SAFETY: not null: the storage of this socket.
     let flow = unsafe { ptr::read_volatile(value) };
-    if flow.protocol != Protocol::Udp as u32 {
+    if flow.protocol != Protocol::Udp as u32
+        || GONE.get_ptr(&[flow.slot, flow.generation]).is_none()
+    {
         return 0;
     }
     let found = found(sk, flow);

@@ -1,0 +1,11 @@
+//! Tests of `lbctl`: what it prints of a fixed state, of any bytes, and of a datapath in
+//! force.
+
+#[path = "lbctl/hostile.rs"]
+mod hostile;
+#[path = "lbctl/live.rs"]
+mod live;
+#[path = "lbctl/snapshot.rs"]
+mod snapshot;
+#[path = "lbctl/text.rs"]
+mod text;

@@ -1,0 +1,285 @@
+//! A datapath in force: `lb-controller` on files, and `lbctl` beside it.
+//!
+//! Needs root, a BPF file system, cgroup v2 and a controller built with its BPF object;
+//! without root or the object the test says so and does nothing.
+
+use std::{
+    env, fs,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use lb_controller::{exit::Exit, kernel};
+use serde_json::Value;
+
+const CONTROLLER: &str = env!("CARGO_BIN_EXE_lb-controller");
+const LBCTL: &str = env!("CARGO_BIN_EXE_lbctl");
+const PATIENCE: Duration = Duration::from_mins(1);
+
+const MANIFESTS: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec:
+  clusterIP: 10.96.0.10
+  clusterIPs: [10.96.0.10]
+  ipFamilies: [IPv4]
+  ports: [{name: http, port: 80, protocol: TCP}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, namespace: shop, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: http, port: 8080, protocol: TCP}]
+endpoints:
+- addresses: [127.0.0.1]
+  nodeName: n1
+  zone: zone-a
+---
+apiVersion: v1
+kind: Service
+metadata: {name: empty, namespace: default}
+spec:
+  clusterIP: 10.96.0.11
+  clusterIPs: [10.96.0.11]
+  ipFamilies: [IPv4]
+  ports: [{name: http, port: 80, protocol: TCP}]
+";
+
+/// A node of its own: pin directory, cgroup, manifests, controller.
+struct Node {
+    bpffs: PathBuf,
+    cgroup: PathBuf,
+    manifests: PathBuf,
+    controller: Option<Child>,
+}
+
+impl Node {
+    /// `None`, with the reason printed, where this cannot run.
+    fn new(name: &str) -> Option<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            println!("skipped: not root");
+            return None;
+        }
+        let unique = format!("lbctl-test-{name}-{}", std::process::id());
+        let cgroups = kernel::find_cgroup2().expect("a cgroup v2 hierarchy is mounted");
+        let node = Self {
+            bpffs: Path::new("/sys/fs/bpf").join(&unique),
+            cgroup: cgroups.join(&unique),
+            manifests: env::temp_dir().join(&unique),
+            controller: None,
+        };
+        for dir in [&node.bpffs, &node.cgroup, &node.manifests] {
+            fs::create_dir(dir).expect("a directory of the test's own");
+        }
+        fs::write(node.manifests.join("base.yaml"), MANIFESTS).expect("a manifest");
+        Some(node)
+    }
+
+    /// `false`, with the reason printed, if the controller has no BPF object.
+    fn start(&mut self) -> bool {
+        let mut command = Command::new(CONTROLLER);
+        command
+            .args(["run", "--node-name", "n1", "--healthz-bind-address", ""])
+            .args(["--metrics-bind-address", "", "--log", "warn"])
+            .arg("--source-files")
+            .arg(&self.manifests)
+            .arg("--bpffs")
+            .arg(&self.bpffs)
+            .arg("--cgroup")
+            .arg(&self.cgroup);
+        self.controller = Some(command.spawn().expect("the controller starts"));
+        let started = Instant::now();
+        loop {
+            let child = self.controller.as_mut().expect("just started");
+            if let Some(status) = child.try_wait().expect("a child of ours") {
+                assert_eq!(status.code(), Some(1), "the controller ended: {status}");
+                println!("skipped: lb-controller was built without its BPF object");
+                return false;
+            }
+            let status = self.lbctl(&["status", "-o", "json"]);
+            if status.status.success() && json(&status)["sync"]["state"] == "synced" {
+                return true;
+            }
+            assert!(started.elapsed() < PATIENCE, "never synced: {status:?}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn lbctl(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(LBCTL);
+        command.arg("--bpffs").arg(&self.bpffs).args(arguments);
+        command.output().expect("lbctl runs")
+    }
+
+    /// Standard output of a call that succeeds.
+    fn text(&self, arguments: &[&str]) -> String {
+        let output = self.lbctl(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// Runs a shell in the node's cgroup and in a network namespace of its own.
+    fn client(&self, script: &str) {
+        let procs = self.cgroup.join("cgroup.procs");
+        let script = format!(
+            "echo $$ > {} && ip link set lo up && {{ {script}; }}",
+            procs.display()
+        );
+        let mut command = Command::new("unshare");
+        command
+            .args(["--net", "bash", "-c", &script])
+            .stderr(Stdio::null());
+        command.output().expect("unshare runs");
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.controller.take() {
+            child
+                .kill()
+                .and_then(|()| child.wait())
+                .expect("a child of ours");
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+        let cleaned = Command::new(CONTROLLER)
+            .args(["cleanup", "--log", "warn", "--bpffs"])
+            .arg(&self.bpffs)
+            .status();
+        println!("cleanup: {cleaned:?}");
+        let _ = fs::remove_dir_all(&self.manifests);
+        for dir in [&self.bpffs, &self.cgroup] {
+            if let Err(error) = fs::remove_dir(dir) {
+                println!("{} stays: {error}", dir.display());
+            }
+        }
+    }
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+#[test]
+fn connections_of_clients_are_shown_and_outlive_the_controller() {
+    let Some(mut node) = Node::new("life") else {
+        return;
+    };
+    let before = node.lbctl(&["list"]);
+    assert_eq!(before.status.code(), Some(Exit::NothingProgrammed as i32));
+    assert_eq!(String::from_utf8_lossy(&before.stderr).lines().count(), 1);
+    if !node.start() {
+        return;
+    }
+    node.client("(exec 3<>/dev/tcp/10.96.0.10/80); (exec 3<>/dev/tcp/10.96.0.11/80); true");
+
+    let services = json(&node.lbctl(&["list", "--by-service", "-o", "json"]));
+    let [empty, web] = [0, 1].map(|index| &services["services"][index]["ports"][0]);
+    assert_eq!(empty["counters"]["refused"], 1);
+    assert_eq!(empty["frontends"][0]["new_connections"], "refused");
+    assert_eq!(web["counters"]["opened"], 1);
+    let backend = &web["backends"][0];
+    assert_eq!(backend["address"], "127.0.0.1");
+    assert_eq!(backend["state"], "ready");
+    assert_eq!(backend["node_local"], true);
+    assert_eq!(backend["zone"], "zone-a");
+    assert_eq!(
+        (&backend["opened"], &backend["active"]),
+        (&1.into(), &0.into())
+    );
+
+    let status = json(&node.lbctl(&["status", "-o", "json"]));
+    assert_eq!(status["healthy"], true, "{status}");
+    let pid = node.controller.as_ref().map(Child::id);
+    assert_eq!(status["controller"]["pid"].as_u64(), pid.map(u64::from));
+    let cgroup = node.cgroup.display().to_string();
+    for program in status["programs"].as_array().expect("programs") {
+        assert_eq!(program["state"], "attached");
+        assert_eq!(program["cgroup"], cgroup.as_str());
+    }
+
+    let (list, dump) = (node.text(&["list"]), node.text(&["dump"]));
+    node.kill();
+    assert_eq!(node.text(&["list"]), list);
+    assert_eq!(node.text(&["dump"]), dump);
+    let status = json(&node.lbctl(&["status", "-o", "json"]));
+    assert_eq!(status["controller"]["running"], false);
+    assert_eq!(status["healthy"], false);
+}
+
+#[test]
+fn unprivileged_callers_learn_what_they_lack() {
+    let Some(mut node) = Node::new("plain") else {
+        return;
+    };
+    if !node.start() {
+        return;
+    }
+    let copy = node.manifests.join("lbctl");
+    fs::copy(LBCTL, &copy).expect("a copy that everybody may run");
+    let mut command = Command::new(&copy);
+    command
+        .arg("--bpffs")
+        .arg(&node.bpffs)
+        .arg("list")
+        .uid(65534)
+        .gid(65534);
+    let output = command.output().expect("lbctl runs");
+    assert_eq!(
+        output.status.code(),
+        Some(Exit::Privileges as i32),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn equal_nodes_have_equal_dumps_and_reads_survive_growing_maps() {
+    let (Some(mut one), Some(mut other)) = (Node::new("one"), Node::new("other")) else {
+        return;
+    };
+    if !one.start() || !other.start() {
+        return;
+    }
+    for dump in ["--canonical", "--raw"] {
+        assert_eq!(one.text(&["dump", dump]), other.text(&["dump", dump]));
+    }
+
+    // More Services than the first maps hold: the controller swaps in larger ones.
+    let many: String = (0..4200).map(service).collect();
+    fs::write(one.manifests.join("many.tmp"), many).expect("manifests");
+    fs::rename(
+        one.manifests.join("many.tmp"),
+        one.manifests.join("many.yaml"),
+    )
+    .expect("rename");
+    let started = Instant::now();
+    loop {
+        let dump: Value = serde_json::from_str(&one.text(&["dump", "-o", "json"])).expect("JSON");
+        let services = dump["services"].as_array().expect("services").len();
+        let status = json(&one.lbctl(&["status", "-o", "json"]));
+        if services == 4202 && status["pins"]["epoch"].as_u64() > Some(1) {
+            assert_eq!(dump["inconsistencies"], Value::Array(Vec::new()));
+            return;
+        }
+        assert!(
+            started.elapsed() < PATIENCE,
+            "{services} services; {status}"
+        );
+    }
+}
+
+fn service(index: u32) -> String {
+    let ip = format!("10.97.{}.{}", index / 250, index % 250 + 1);
+    format!(
+        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: s{index}, namespace: many}}\nspec: \
+         {{clusterIP: {ip}, clusterIPs: [{ip}], ipFamilies: [IPv4], ports: [{{port: 80, protocol: \
+         TCP}}]}}\n"
+    )
+}
