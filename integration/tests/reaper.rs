@@ -64,7 +64,9 @@ impl Setup {
                 },
             }))
             .unwrap();
-        let pods = servers.iter().map(|s| workload::Pod::of(s, "dns"));
+        let pods = servers
+            .iter()
+            .map(|s| workload::Pod::of(s, "default", "dns"));
         plane.set_pods(pods).unwrap();
         let mut options = ProxyOptions::new(source);
         options.kind = Kind::Ours;
@@ -199,7 +201,7 @@ fn sockets_of_a_gone_backend_are_told(
 #[test]
 fn sockets_of_a_removed_backend_are_destroyed() {
     sockets_of_a_gone_backend_are_told(&[], libc::ECONNABORTED, |plane| {
-        plane.remove_pods(&["first"]).unwrap();
+        plane.remove_pods("default", &["first"]).unwrap();
     });
 }
 
@@ -207,7 +209,7 @@ fn sockets_of_a_removed_backend_are_destroyed() {
 fn sockets_of_a_backend_that_terminates_without_serving_are_destroyed() {
     sockets_of_a_gone_backend_are_told(&[], libc::ECONNABORTED, |plane| {
         let change = |pod: &mut workload::Pod| (pod.ready, pod.terminating) = (false, true);
-        plane.change_pod("first", change).unwrap();
+        plane.change_pod("default", "first", change).unwrap();
     });
 }
 
@@ -216,7 +218,7 @@ fn sockets_are_told_by_icmp_where_namespaces_must_not_be_entered() {
     // The node's own sockets are not in another namespace, but the flag is about all.
     let arguments = ["--no-netns-walk"];
     sockets_of_a_gone_backend_are_told(&arguments, libc::ECONNREFUSED, |plane| {
-        plane.remove_pods(&["first"]).unwrap();
+        plane.remove_pods("default", &["first"]).unwrap();
     });
 }
 
@@ -225,7 +227,7 @@ fn sockets_of_a_backend_that_serves_while_it_terminates_are_left_alone() {
     let mut setup = Setup::new(&[]);
     let mut client = Client::new(setup.client.control().unwrap(), &setup.servers);
     let change = |pod: &mut workload::Pod| pod.terminating = true;
-    setup.plane.change_pod("first", change).unwrap();
+    setup.plane.change_pod("default", "first", change).unwrap();
     thread::sleep(Duration::from_millis(2_000));
     client.everything_works();
 }
