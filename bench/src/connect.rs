@@ -2,9 +2,10 @@
 //! turns.
 //!
 //! Each client is a process of its own in a network namespace and a cgroup of its own,
-//! all pinned to one CPU. Every address of the synthetic cluster's endpoints is local to
-//! the namespace, so a client is also its own server: nothing waits for another process,
-//! and only the system call in question is timed.
+//! all pinned to one CPU. A client is also its own server: it holds sockets in the namespace
+//! of a pod, behind a veth pair, to which every address of the synthetic cluster's endpoints
+//! belongs. So nothing waits for another process, and only the system call in question is
+//! timed.
 
 pub mod client;
 pub mod coordinator;

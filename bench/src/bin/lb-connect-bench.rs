@@ -11,7 +11,7 @@ use lb_bench::{
     cluster::{self, PORTS, Size, cluster_ip, endpoint_ip},
     connect::{
         client,
-        coordinator::Client,
+        coordinator::{Client, Path, Place},
         iptables::{self, Backend},
         protocol::{Request, Work},
         rounds::{self, Measured, Series, Turn},
@@ -44,12 +44,24 @@ struct Cli {
     /// CPU of all clients
     #[arg(long, default_value_t = 1)]
     cpu: usize,
+    /// The way to the endpoints: to a pod, or the least that a connection can cost
+    #[arg(long, value_enum, default_value_t = Path::Veth)]
+    path: Path,
     /// At most 10,000 Services, no large iptables rule sets, 60 rounds
     #[arg(long)]
     quick: bool,
     /// How figures are printed
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     output: Format,
+}
+
+impl Cli {
+    fn place(&self) -> Place {
+        Place {
+            cpu: self.cpu,
+            path: self.path,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -152,7 +164,7 @@ impl Stage {
     fn direct(&mut self, arena: &Arena, cli: &Cli) -> Result<()> {
         let client = self.clients.len();
         self.clients
-            .push(Client::start(arena, "direct", "plain", cli.cpu)?);
+            .push(Client::start(arena, "direct", "plain", &cli.place())?);
         let to = self.backends(10);
         for work in [
             Work::Tcp,
@@ -177,18 +189,14 @@ impl Stage {
         let (reconciler, _) = cluster::program(arena, &name, size, true)?;
         let client = self.clients.len();
         self.clients
-            .push(Client::start(arena, &name, &name, cli.cpu)?);
+            .push(Client::start(arena, &name, &name, &cli.place())?);
         let vip = [cluster_ip(services - 1)];
         let through = format!("lb, {services} Services");
         for work in [Work::Tcp, Work::FirstDatagram, Work::Datagrams] {
             self.turn(&through, client, work, &vip, services);
         }
         if services > MANY {
-            let any: Vec<_> = (0..MANY)
-                .map(|_| cluster_ip(fastrand::usize(0..services)))
-                .collect();
-            let name = format!("lb, any of {services}");
-            self.turn(&name, client, Work::Tcp, &any, services);
+            self.any(client, services);
         }
         let to = self.backends(services);
         let bystander = format!("no VIP, {services} Services");
@@ -204,13 +212,38 @@ impl Stage {
         Ok(())
     }
 
+    /// A client that uses another Service each time: caches are colder for lb, and, with as
+    /// many addresses of pods, for whom goes there directly.
+    fn any(&mut self, client: usize, services: usize) {
+        let chosen: Vec<_> = (0..MANY).map(|_| fastrand::usize(0..services)).collect();
+        let vips: Vec<_> = chosen.iter().map(|service| cluster_ip(*service)).collect();
+        let name = format!("lb, any of {services} Services");
+        self.turn(&name, client, Work::Tcp, &vips, services);
+        let endpoints = self.endpoints;
+        let pods = chosen
+            .iter()
+            .map(|service| endpoint_ip(service * endpoints));
+        let request = Request {
+            work: Work::Tcp,
+            times: BATCH,
+            to: pods.collect(),
+            port: PORTS.1,
+            servers: Vec::new(),
+        };
+        self.turns.push(Turn {
+            name: format!("direct, any of {services} Services"),
+            client: 0,
+            request,
+        });
+    }
+
     fn iptables(&mut self, arena: &Arena, cli: &Cli, services: usize) -> Result<()> {
         eprintln!(
             "loading {} rules for {services} Services",
             cli.iptables.name()
         );
         let client = self.clients.len();
-        let started = Client::start(arena, &format!("ipt{services}"), "plain", cli.cpu)?;
+        let started = Client::start(arena, &format!("ipt{services}"), "plain", &cli.place())?;
         let size = Size {
             services,
             endpoints: self.endpoints,
@@ -233,6 +266,13 @@ fn find<'a>(measured: &'a [Measured], name: &str) -> Result<&'a Measured> {
     found.with_context(|| format!("nothing measured as {name:?}"))
 }
 
+/// What `one` is compared with: direct connections to as many pods.
+fn base_of<'a>(measured: &'a [Measured], one: &Measured, direct: &'a Measured) -> &'a Measured {
+    let same = one.name.strip_prefix("lb, any");
+    let same = same.and_then(|rest| find(measured, &format!("direct, any{rest}")).ok());
+    same.unwrap_or(direct)
+}
+
 fn report_tcp(report: &mut Report, measured: &[Measured], cli: &Cli) -> Result<()> {
     let direct = find(measured, "direct")?;
     let others = || measured.iter().filter(|one| one.name != "direct");
@@ -247,8 +287,9 @@ fn report_tcp(report: &mut Report, measured: &[Measured], cli: &Cli) -> Result<(
     }
     report.section("TCP connect(), ratio to direct (median of paired rounds; p99 of all)");
     for one in others() {
-        let median = one.first.ratio(&direct.first);
-        let p99 = one.first.all.p99() / direct.first.all.p99();
+        let base = base_of(measured, one, direct);
+        let median = one.first.ratio(&base.first);
+        let p99 = one.first.all.p99() / base.first.all.p99();
         if one.name.starts_with("lb") {
             report.most(format!("{}: median", one.name), median, "×", 1.05);
             report.most("  p99", p99, "×", 1.10);
@@ -265,7 +306,8 @@ fn report_tcp(report: &mut Report, measured: &[Measured], cli: &Cli) -> Result<(
     report.section("new connections/s on one CPU: socket, connect, accept, close");
     report.note("direct", 1e9 / direct.whole.all.median(), "/s");
     for one in others() {
-        let rate = one.whole.ratio(&direct.whole).recip();
+        let base = base_of(measured, one, direct);
+        let rate = one.whole.ratio(&base.whole).recip();
         let what = format!("{}, ratio to direct", one.name);
         if one.name.starts_with("lb") {
             report.least(what, rate, "×", 0.97);

@@ -27,6 +27,9 @@ pub struct Args {
     /// File of its network namespace
     #[arg(long)]
     netns: PathBuf,
+    /// File of the network namespace of its servers, if that is another one
+    #[arg(long)]
+    pod_netns: Option<PathBuf>,
     /// Its cgroup
     #[arg(long)]
     cgroup: PathBuf,
@@ -38,13 +41,20 @@ pub struct Args {
 /// Answers requests from standard input until it ends.
 pub fn run(args: &Args) -> Result<()> {
     enter(args)?;
+    let netns = open(&args.netns)?;
+    // A socket stays in the namespace in which it was made, wherever its maker goes.
+    let pod = open(args.pod_netns.as_deref().unwrap_or(&args.netns))?;
+    setns(&pod, CloneFlags::CLONE_NEWNET)?;
     let listener = listen()?;
     for line in io::stdin().lock().lines() {
         let request: Request = serde_json::from_str(&line?)?;
+        setns(&pod, CloneFlags::CLONE_NEWNET)?;
+        let servers = servers(&request)?;
+        setns(&netns, CloneFlags::CLONE_NEWNET)?;
         let answer = match request.work {
             Work::Tcp => tcp(&request, &listener),
             Work::FirstDatagram | Work::UdpConnect => udp_connect(&request),
-            Work::Datagrams => datagrams(&request),
+            Work::Datagrams => datagrams(&request, &servers),
         };
         let answer = answer.with_context(|| format!("{:?}", request.work))?;
         let mut out = io::stdout().lock();
@@ -58,7 +68,6 @@ pub fn run(args: &Args) -> Result<()> {
 fn enter(args: &Args) -> Result<()> {
     let procs = args.cgroup.join("cgroup.procs");
     fs::write(&procs, "0").with_context(|| format!("joining {}", procs.display()))?;
-    setns(open(&args.netns)?, CloneFlags::CLONE_NEWNET)?;
     let mut cpus = CpuSet::new();
     cpus.set(args.cpu)?;
     sched_setaffinity(Pid::from_raw(0), &cpus)?;
@@ -124,7 +133,11 @@ fn drain(listener: &TcpListener) -> io::Result<()> {
     }
 }
 
+/// A UDP socket at each endpoint; none for TCP.
 fn servers(request: &Request) -> Result<Vec<UdpSocket>> {
+    if request.work == Work::Tcp {
+        return Ok(Vec::new());
+    }
     let bound = request.servers.iter().map(|ip| -> io::Result<_> {
         let socket = UdpSocket::bind((*ip, PORTS.1))?;
         socket.set_nonblocking(true)?;
@@ -134,7 +147,6 @@ fn servers(request: &Request) -> Result<Vec<UdpSocket>> {
 }
 
 fn udp_connect(request: &Request) -> Result<Answer> {
-    let _servers = servers(request)?;
     let mut answer = Answer::default();
     let began = Instant::now();
     for time in 0..WARM_UP + request.times {
@@ -154,8 +166,7 @@ fn udp_connect(request: &Request) -> Result<Answer> {
     Ok(answer)
 }
 
-fn datagrams(request: &Request) -> Result<Answer> {
-    let servers = servers(request)?;
+fn datagrams(request: &Request, servers: &[UdpSocket]) -> Result<Answer> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     socket.set_read_timeout(Some(Duration::from_secs(1)))?;
     let to = SocketAddr::new(*request.to.first().context("no destination")?, request.port);
@@ -168,7 +179,7 @@ fn datagrams(request: &Request) -> Result<Answer> {
         let started = Instant::now();
         socket.send_to(b"datagram", to)?;
         let sent = nanos(started);
-        server = answer_one(&servers, server)?;
+        server = answer_one(servers, server)?;
         let started = Instant::now();
         let (_, from) = socket.recv_from(&mut buffer)?;
         let received = nanos(started);
