@@ -87,8 +87,17 @@ fn main() -> Result<()> {
 fn in_process(arena: &Arena, report: &mut Report, budget: &Budget, starts: usize) -> Result<()> {
     let size = budget.size;
     report.section(format!("{size}, in process: events → maps"));
-    let (mut observed, mut reconciled) = (Vec::new(), Vec::new());
+    let (mut observed, mut reconciled, mut empty) = (Vec::new(), Vec::new(), Vec::new());
     for start in 0..starts {
+        // The verifier's share, which does not depend on the size.
+        let before = procfs::own_cpu_time()?;
+        let one = Size {
+            services: 1,
+            endpoints: 1,
+        };
+        drop(cluster::program(arena, "scale", one, false)?);
+        empty.push((procfs::own_cpu_time()?.saturating_sub(before)).as_secs_f64());
+        arena.clean("scale")?;
         // Events are made before the clock starts: they stand for what a source sends.
         let events: Vec<Event> = cluster::events(size, false).collect();
         let mut reconciler = Reconciler::start(arena.place("scale")?)?;
@@ -107,6 +116,8 @@ fn in_process(arena: &Arena, report: &mut Report, budget: &Budget, starts: usize
             report.most("cold start, CPU", cold, "s", budget.cpu_seconds);
             report.note("  of which taking in events", median(&observed), "s");
             report.note("  of which reconciling", median(&reconciled), "s");
+            let what = "  the same for one Service: loading and attaching programs";
+            report.note(what, median(&empty), "s");
             report.note("  writes", outcome.writes as f64, "");
             maps(arena, report, budget)?;
             changes(report, size, &mut reconciler)?;
