@@ -137,6 +137,11 @@ impl Scene {
         self.control_plane.remove_pods("default", names)
     }
 
+    /// The pods that serve, whether they are endpoints or not.
+    pub fn pods(&self) -> impl Iterator<Item = &Pod> {
+        self.servers.iter().map(|(_, pod)| pod)
+    }
+
     /// The Service's TCP ports, IPv4 first.
     pub fn addresses(&self) -> [SocketAddr; 2] {
         self.service.at(80)

@@ -1,13 +1,81 @@
-//! An API server that goes away, forgets, repeats itself and mixes things up. Rules K1 and K3.
+//! The controller against an API server: the state it makes, and a server that goes away,
+//! forgets, repeats itself and mixes things up. Rules A1, A2, B2, B16, D7, K1 and K3.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use std::{thread, time::Duration};
+#[path = "api_source/dumps.rs"]
+mod dumps;
+#[path = "api_source/expiry.rs"]
+mod expiry;
+#[path = "api_source/order.rs"]
+mod order;
+#[path = "api_source/selectors.rs"]
+mod selectors;
+#[path = "api_source/start.rs"]
+mod start;
 
-use lb_integration::{apiserver::EventType, scene::Scene};
+use std::{
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
+
+use lb_integration::{
+    agent::{
+        dial::{Dial, Summary},
+        socket::ErrorKind,
+    },
+    apiserver::EventType,
+    proxy::{self, ProxyUnderTest},
+    scene::Scene,
+};
 
 /// Longer than anything in flight takes.
 const A_WHILE: Duration = Duration::from_millis(300);
+
+/// Waits until something is so; machines may be busy.
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what} is late");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// What these tests ask of a scene beyond what it offers.
+trait Asked {
+    /// A few connections that need not succeed.
+    fn try_connect(&mut self, to: SocketAddr) -> Summary;
+    fn lbctl(&self, arguments: &[&str]) -> String;
+    fn cleanup(&self);
+
+    /// Connections are refused: the frontend is there, its backends are not (rule C11).
+    fn refuses(&mut self, to: SocketAddr) -> bool {
+        let summary = self.try_connect(to);
+        summary.failures.get(&ErrorKind::Refused) == Some(&summary.dials)
+    }
+
+    /// Connections fail in the network: there is no frontend.
+    fn untranslated(&mut self, to: SocketAddr) -> bool {
+        let summary = self.try_connect(to);
+        summary.failed() == summary.dials && !summary.failures.contains_key(&ErrorKind::Refused)
+    }
+}
+
+impl Asked for Scene {
+    fn try_connect(&mut self, to: SocketAddr) -> Summary {
+        let dial = Dial::tcp(to).timeout(Duration::from_millis(200)).abort();
+        self.client.dial_many(&dial, 3).unwrap()
+    }
+
+    fn lbctl(&self, arguments: &[&str]) -> String {
+        proxy::lbctl(self.cluster.node(0), arguments).unwrap()
+    }
+
+    fn cleanup(&self) {
+        ProxyUnderTest::cleanup(self.cluster.node(0)).unwrap();
+    }
+}
 
 /// All connections succeed, and both pods answer.
 fn serves_both_pods(scene: &mut Scene) {
@@ -19,6 +87,16 @@ fn serves_both_pods(scene: &mut Scene) {
             "{summary:?}"
         );
     }
+}
+
+/// As [`Scene::reaches`], after a time without the Service.
+fn settles(scene: &mut Scene, names: &[&str]) {
+    for to in scene.addresses() {
+        eventually("the Service is back", || {
+            scene.try_connect(to).failed() == 0
+        });
+    }
+    scene.reaches(names).unwrap();
 }
 
 #[test]

@@ -40,11 +40,13 @@ pub struct Faults {
 }
 
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 struct Switches {
     delay: Duration,
     failures: Vec<Failure>,
     expired_watches: u32,
     gone_as_status: bool,
+    future_waits: bool,
     duplicate: bool,
     reorder: bool,
 }
@@ -105,6 +107,15 @@ impl Faults {
     /// watcher retries a status of 410 without relisting.
     pub fn gone_as_http_status(&self, on: bool) {
         self.switches().gone_as_status = on;
+    }
+
+    /// Lets a watch from a version of the future wait without a word until the store gets
+    /// there, as real servers do (kubernetes/kubernetes#135452). By default it is answered
+    /// 410, which is what clients of a real cluster meet when its store is restored from a
+    /// backup by the book (`etcdutl snapshot restore --bump-revision --mark-compacted`):
+    /// a fresh server here stands for that.
+    pub fn future_versions_wait(&self, on: bool) {
+        self.switches().future_waits = on;
     }
 
     /// Sends every watch event twice.
@@ -172,6 +183,10 @@ impl Faults {
         Err(ApiError::Expired(
             "too old resource version (injected)".into(),
         ))
+    }
+
+    pub(super) fn future_waits(&self) -> bool {
+        self.switches().future_waits
     }
 
     pub(super) fn gone_is_status(&self) -> bool {

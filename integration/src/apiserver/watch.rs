@@ -84,6 +84,12 @@ impl Watcher {
         match self.request.start {
             Start::After(version) => {
                 self.store.check_version(version)?;
+                let current = self.store.version();
+                if version > current && !self.faults.future_waits() {
+                    return Err(ApiError::Expired(format!(
+                        "too large resource version: {version}, current: {current}"
+                    )));
+                }
                 self.cursor = version;
                 Ok(Vec::new())
             }

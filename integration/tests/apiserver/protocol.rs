@@ -139,6 +139,37 @@ async fn versions_out_of_history_are_gone_in_the_stream_or_by_status() {
 }
 
 #[tokio::test]
+async fn watches_from_the_future_are_gone_or_wait_for_it() {
+    let server = server();
+    let api = services(&server).await;
+    let current = server.resource_version();
+    let future = (current + 2).to_string();
+    let mut events = Box::pin(api.watch(&WatchParams::default(), &future).await.unwrap());
+    match next(&mut events).await.unwrap() {
+        WatchEvent::Error(status) => {
+            assert_eq!((status.code, &*status.reason), (410, "Expired"));
+            assert!(status.message.contains("too large resource version"));
+        }
+        other => panic!("unexpected {other:?}"),
+    }
+    // The present itself is no future.
+    let present = current.to_string();
+    let mut events = Box::pin(api.watch(&WatchParams::default(), &present).await.unwrap());
+    server.create(service("a")).unwrap();
+    assert!(matches!(next(&mut events).await, Ok(WatchEvent::Added(_))));
+
+    server.faults().future_versions_wait(true);
+    let future = (server.resource_version() + 1).to_string();
+    let mut events = Box::pin(api.watch(&WatchParams::default(), &future).await.unwrap());
+    server.create(service("b")).unwrap();
+    server.create(service("c")).unwrap();
+    match next(&mut events).await.unwrap() {
+        WatchEvent::Added(service) => assert_eq!(service.metadata.name.as_deref(), Some("c")),
+        other => panic!("unexpected {other:?}"),
+    }
+}
+
+#[tokio::test]
 async fn stale_updates_conflict() {
     let server = server();
     let api = config_maps(&server).await;

@@ -100,7 +100,8 @@ fn changes<K: Watched<DynamicType = ()>>(
     config: watcher::Config,
 ) -> Result<Changes, SourceError> {
     let client = connect(K::WHAT)?;
-    let events = watcher(Api::<K>::all(client), config).flat_map(late_init());
+    let watch = move || Box::pin(watcher(Api::<K>::all(client.clone()), config.clone()));
+    let events = begun_anew_when_gone(watch).flat_map(late_init());
     let events = StreamBackoff::new(events, DefaultBackoff::default());
     let changes = events.filter_map(async |event| match event {
         Ok(watcher::Event::Init) => K::listing(),
@@ -109,14 +110,36 @@ fn changes<K: Watched<DynamicType = ()>>(
         }
         Ok(watcher::Event::InitDone) => Some(K::listed()),
         Ok(watcher::Event::Delete(object)) => Some(object.deleted()),
-        // The server has forgotten where we were: a new list follows at once.
-        Err(watcher::Error::WatchError(status)) if status.code == 410 => None,
+        // A new list follows at once.
+        Err(error) if is_gone(&error) => None,
         Err(error) => Some(Change::Failed {
             what: K::WHAT,
             error: chain(&error),
         }),
     });
     Ok(Box::pin(changes))
+}
+
+/// Begins a new watch, with a new list, when 410 comes as an HTTP status. kube's watcher
+/// lists anew only when it comes as an event, and else asks for the same version for ever.
+fn begun_anew_when_gone<K, S>(watch: impl Fn() -> S) -> impl Stream<Item = Occurrence<K>>
+where
+    S: Stream<Item = Occurrence<K>> + Unpin,
+{
+    stream::unfold((watch(), watch), async |(mut events, watch)| {
+        let event = events.next().await?;
+        if matches!(&event, Err(error @ watcher::Error::WatchStartFailed(_)) if is_gone(error)) {
+            events = watch();
+        }
+        Some((event, (events, watch)))
+    })
+}
+
+/// Whether the server has forgotten where we were.
+fn is_gone(error: &watcher::Error) -> bool {
+    use watcher::Error::{WatchError, WatchStartFailed};
+    matches!(error,
+        WatchError(status) | WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
 
 /// Holds `Init` back until the server has answered. The watcher says it before it asks,
