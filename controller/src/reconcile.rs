@@ -199,6 +199,8 @@ impl Reconciler {
                 writes = outcome.writes,
                 "programmed the first time"
             );
+            // Lists of thousands of objects have just been taken apart.
+            sys::release_free_memory();
         }
         Ok(())
     }
