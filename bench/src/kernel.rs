@@ -52,6 +52,7 @@ pub struct RunTime {
 
 impl RunTime {
     /// What was added since `before`.
+    #[must_use]
     pub fn since(&self, before: &[Self]) -> Self {
         let old = before.iter().find(|old| old.name == self.name);
         let (runs, nanos) = old.map_or((0, 0), |old| (old.runs, old.nanos));

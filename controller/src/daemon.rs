@@ -252,15 +252,23 @@ fn cgroup_path(options: &Run) -> Result<std::path::PathBuf, DaemonError> {
 }
 
 /// Holds the pin directory for as long as the value lives: one controller a node.
+///
+/// `lbctl status` tries the same lock for an instant where it cannot see the
+/// controller's process, so one refusal proves nothing.
 fn lock(pins: &Pins) -> Result<Flock<File>, DaemonError> {
+    const TRIES: u32 = 5;
     let dir = pins.dir();
-    std::fs::create_dir_all(dir)
+    let mut file = std::fs::create_dir_all(dir)
         .and_then(|()| File::open(dir))
-        .map_err(|source| io_error("cannot create the pin directory", dir, source))
-        .and_then(|file| {
-            Flock::lock(file, FlockArg::LockExclusiveNonblock)
-                .map_err(|_| DaemonError::AlreadyRunning(dir.display().to_string()))
-        })
+        .map_err(|source| io_error("cannot create the pin directory", dir, source))?;
+    for _ in 0..TRIES {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((back, _)) => file = back,
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Err(DaemonError::AlreadyRunning(dir.display().to_string()))
 }
 
 fn io_error_of(
@@ -354,6 +362,8 @@ pub fn cleanup(options: &config::Pinned) -> Result<(), DaemonError> {
     kernel::check_bpffs(pins.dir())?;
     let _lock = lock(&pins)?;
     crate::datapath::cleanup(&pins)?;
+    // Ours if it is empty; a directory that others use stays.
+    let _ = std::fs::remove_dir(&options.bpffs);
     info!(dir = %pins.dir().display(), "removed");
     Ok(())
 }

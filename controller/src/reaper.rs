@@ -39,11 +39,16 @@ use crate::{
     metrics,
     pins::Pins,
     plan::GoneBackend,
+    sys,
 };
 
 /// When sockets of the same backends are looked for again: one may have been given a
 /// backend just before it was taken out, and connects to it just after the first look.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
+
+/// When the iterator is loaded, if it is not needed before: the controller's own start
+/// needs CPU and memory for the same things.
+const LOAD_AFTER: Duration = Duration::from_millis(500);
 
 /// Sockets told in one look, at most.
 const MAX_SOCKETS: usize = 100_000;
@@ -63,7 +68,14 @@ impl Reaper {
         let (gone, received) = channel();
         thread::Builder::new()
             .name("lb-reaper".into())
-            .spawn(move || Worker::new(pins, walk).run(&received))?;
+            .spawn(move || {
+                let first = match received.recv_timeout(LOAD_AFTER) {
+                    Ok(gone) => Some(gone),
+                    Err(RecvTimeoutError::Timeout) => None,
+                    Err(RecvTimeoutError::Disconnected) => return,
+                };
+                Worker::new(pins, walk).run(first, &received);
+            })?;
         Ok(Self { gone })
     }
 
@@ -102,6 +114,8 @@ impl Worker {
                 None
             }
         };
+        // The kernel's types, as parsed, take some 30 MB.
+        sys::release_free_memory();
         Self {
             pins,
             finder,
@@ -109,10 +123,11 @@ impl Worker {
         }
     }
 
-    fn run(&mut self, received: &Receiver<Vec<GoneBackend>>) {
+    fn run(&mut self, mut first: Option<Vec<GoneBackend>>, received: &Receiver<Vec<GoneBackend>>) {
         let mut rounds: VecDeque<Round> = VecDeque::new();
         loop {
             let next = match rounds.front() {
+                _ if first.is_some() => Ok(first.take().unwrap_or_default()),
                 None => received.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(round) => {
                     received.recv_timeout(round.due.saturating_duration_since(Instant::now()))

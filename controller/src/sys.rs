@@ -1,6 +1,6 @@
 //! The one door to bpf(2) for what aya 0.14 does not offer: batch operations, link
-//! updates, link queries, iterators over maps; to mmap(2) for mmapable arrays; and to
-//! the socket option of namespace cookies.
+//! updates, link queries, iterators over maps; to mmap(2) for mmapable arrays; to
+//! the socket option of namespace cookies; and to the C library's heap.
 //!
 //! Every function is safe to call: keys and values are `zerocopy` types, so the
 //! kernel reads and writes plain bytes of the sizes that the caller checked against
@@ -269,6 +269,16 @@ pub(crate) fn grace_period() {
     // SAFETY: takes integers.
     if unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) } != 0 {
         std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+}
+
+/// Gives memory that was freed back to the kernel, where the C library can (glibc keeps
+/// what a thread other than the first has freed).
+pub(crate) fn release_free_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes an integer, and touches free memory only.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 

@@ -22,17 +22,20 @@ pub struct Choice {
 
 /// Looks a frontend up: filter, hash, seal.
 ///
-/// A value whose seal does not fit was reused by the kernel while it was copied;
-/// one more lookup finds the key's present value. If that fails too, the key is
-/// being rewritten faster than we read: it counts as absent, never as another's.
+/// The kernel gives two reasons for a second lookup. A value whose seal does not fit was
+/// reused while it was copied; and a reader that walks a bucket while one of its elements
+/// is replaced can miss both the old one and the new one. If the second lookup fails
+/// too, the key is absent (or rewritten faster than we read): it counts as absent, never
+/// as another's.
 #[inline(always)]
 pub fn frontend<T: Tables>(tables: &T, key: &FrontendKey) -> Option<ServiceEntry> {
     if !tables.may_be_frontend(key) {
         return None;
     }
-    let first = tables.service(key)?;
-    if first.belongs_to(key) {
-        return Some(first);
+    if let Some(entry) = tables.service(key)
+        && entry.belongs_to(key)
+    {
+        return Some(entry);
     }
     tables.service(key).filter(|again| again.belongs_to(key))
 }

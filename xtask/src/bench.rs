@@ -1,43 +1,75 @@
-//! `cargo xtask bench`: the criterion benchmarks, then the connect() harness.
+//! `cargo xtask bench`: criterion's benchmarks, the controller at scale, and connect().
 
 use std::ffi::OsString;
 use std::process::Command;
 
 use anyhow::Result;
+use clap::ValueEnum;
 
 use crate::exit::CHECK;
 use crate::setup::{self, Scope};
 use crate::workspace::Workspace;
 use crate::{bpf, build, exec, ui};
 
-/// Run the benchmarks: criterion's, then connect() direct, through lb and through iptables.
+/// Run the benchmarks; bench/README.md says what each figure means.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Passed to criterion as they are: a filter, `--quick`, `--save-baseline NAME`, …
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "ARGS"
-    )]
+    /// Only this one
+    #[arg(value_enum)]
+    only: Option<Benchmark>,
+    /// Smaller clusters and fewer repetitions: a minute instead of ten
+    #[arg(long)]
+    quick: bool,
+    /// Passed to the benchmarks as they are: a filter for criterion, `-o json`, …
+    #[arg(last = true, value_name = "ARGS")]
     pass_on: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Benchmark {
+    /// Maglev tables, desired state and plans, without a kernel
+    Criterion,
+    /// Time and memory of lb-controller with thousands of Services (needs root)
+    Scale,
+    /// TCP and UDP through lb, through iptables and direct (needs root)
+    Connect,
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let tools = setup::ensure(workspace, &[Scope::Bench])?;
     bpf::build(workspace, &tools)?;
-    build::programs(workspace, true)?;
-    let heading = ui::heading("criterion");
-    let mut criterion = workspace.cargo(&["bench"]);
-    criterion
-        .args(["--package", "lb-bench", "--"])
-        .args(&args.pass_on);
-    exec::visibly(&mut criterion, CHECK, "cargo bench")?;
-    heading.done();
-    let harness = workspace.target.join("release/lb-connect-bench");
-    if harness.is_file() {
-        let heading = ui::heading("connect()");
-        exec::visibly(&mut Command::new(&harness), CHECK, "lb-connect-bench")?;
-        heading.done();
+    let wanted = |which| args.only.is_none_or(|only| only == which);
+    if wanted(Benchmark::Criterion) {
+        criterion(workspace, args)?;
     }
+    if wanted(Benchmark::Scale) || wanted(Benchmark::Connect) {
+        build::programs(workspace, true)?;
+    }
+    for (which, program) in [
+        (Benchmark::Scale, "lb-scale"),
+        (Benchmark::Connect, "lb-connect-bench"),
+    ] {
+        if wanted(which) {
+            let heading = ui::heading(program);
+            let mut command = Command::new(workspace.target.join("release").join(program));
+            command.args(args.quick.then_some("--quick"));
+            // Meant for one benchmark: another would not know them.
+            command.args(args.only.iter().flat_map(|_| &args.pass_on));
+            exec::visibly(&mut command, CHECK, program)?;
+            heading.done();
+        }
+    }
+    Ok(())
+}
+
+fn criterion(workspace: &Workspace, args: &Args) -> Result<()> {
+    let heading = ui::heading("criterion");
+    let mut cargo = workspace.cargo(&["bench"]);
+    cargo
+        .args(["--package", "lb-bench", "--benches", "--"])
+        .args(args.quick.then_some("--quick"))
+        .args(&args.pass_on);
+    exec::visibly(&mut cargo, CHECK, "cargo bench")?;
+    heading.done();
     Ok(())
 }

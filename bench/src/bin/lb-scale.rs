@@ -1,6 +1,9 @@
 //! The controller at the size of large clusters: time, memory, and one change.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -87,8 +90,17 @@ fn main() -> Result<()> {
 fn in_process(arena: &Arena, report: &mut Report, budget: &Budget, starts: usize) -> Result<()> {
     let size = budget.size;
     report.section(format!("{size}, in process: events → maps"));
-    let (mut observed, mut reconciled) = (Vec::new(), Vec::new());
+    let (mut taking_in, mut programming, mut empty) = (Vec::new(), Vec::new(), Vec::new());
     for start in 0..starts {
+        // The verifier's share, which does not depend on the size.
+        let before = procfs::own_cpu_time()?;
+        let one = Size {
+            services: 1,
+            endpoints: 1,
+        };
+        drop(cluster::program(arena, "scale", one, false)?);
+        empty.push((procfs::own_cpu_time()?.saturating_sub(before)).as_secs_f64());
+        arena.clean("scale")?;
         // Events are made before the clock starts: they stand for what a source sends.
         let events: Vec<Event> = cluster::events(size, false).collect();
         let mut reconciler = Reconciler::start(arena.place("scale")?)?;
@@ -99,14 +111,16 @@ fn in_process(arena: &Arena, report: &mut Report, budget: &Budget, starts: usize
         let taken_in = procfs::own_cpu_time()?;
         let outcome = reconciler.reconcile()?;
         let done = procfs::own_cpu_time()?;
-        observed.push((taken_in.saturating_sub(before)).as_secs_f64());
-        reconciled.push((done.saturating_sub(taken_in)).as_secs_f64());
+        taking_in.push((taken_in.saturating_sub(before)).as_secs_f64());
+        programming.push((done.saturating_sub(taken_in)).as_secs_f64());
         if start + 1 == starts {
-            let both = observed.iter().zip(&reconciled).map(|(a, b)| a + b);
+            let both = taking_in.iter().zip(&programming).map(|(a, b)| a + b);
             let cold = both.collect::<Samples>().median();
             report.most("cold start, CPU", cold, "s", budget.cpu_seconds);
-            report.note("  of which taking in events", median(&observed), "s");
-            report.note("  of which reconciling", median(&reconciled), "s");
+            report.note("  of which taking in events", median(&taking_in), "s");
+            report.note("  of which reconciling", median(&programming), "s");
+            let what = "  the same for one Service: loading and attaching programs";
+            report.note(what, median(&empty), "s");
             report.note("  writes", outcome.writes as f64, "");
             maps(arena, report, budget)?;
             changes(report, size, &mut reconciler)?;
@@ -136,24 +150,26 @@ fn maps(arena: &Arena, report: &mut Report, budget: &Budget) -> Result<()> {
     Ok(())
 }
 
+type Change = fn(&mut Endpoint, IpAddr);
+
 /// One EndpointSlice changes in one endpoint, 200 times each way.
 fn changes(report: &mut Report, size: Size, reconciler: &mut Reconciler) -> Result<()> {
     const TIMES: usize = 200;
     let (name, slice) = cluster::first_slice(size)?;
-    let gone = cluster::endpoint_ip(size.services * size.endpoints + 1);
-    type Change<'a> = &'a dyn Fn(&mut Endpoint);
-    let kinds: [(&str, Change<'_>); 2] = [
-        ("an endpoint stops or starts serving", &|endpoint| {
+    let other = cluster::endpoint_ip(size.services * size.endpoints + 1);
+    let kinds: [(&str, Change); 2] = [
+        ("an endpoint stops or starts serving", |endpoint, _| {
             endpoint.ready = false;
             endpoint.serving = false;
         }),
-        ("an endpoint is replaced by another", &|endpoint| {
-            endpoint.addr = gone;
+        ("an endpoint is replaced by another", |endpoint, other| {
+            endpoint.addr = other;
         }),
     ];
     for (what, change) in kinds {
         let mut changed = slice.clone();
-        change(changed.endpoints.first_mut().context("no endpoint")?);
+        let endpoint = changed.endpoints.first_mut().context("no endpoint")?;
+        change(endpoint, other);
         let (mut micros, mut writes) = (Vec::new(), 0);
         for round in 0..TIMES {
             let to = if round % 2 == 0 { &changed } else { &slice };

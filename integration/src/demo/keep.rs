@@ -1,14 +1,10 @@
 //! A cluster that stays up after the demo: how to play with it, and how to remove it.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-};
+use std::{env, fs, os::unix::fs::PermissionsExt, path::Path};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
-use super::scene::Scene;
+use super::{machine::installed, scene::Scene};
 use crate::{binaries, prefix::Prefix, process::Placement, teardown};
 
 /// Removes every cluster that was kept; their names.
@@ -21,75 +17,92 @@ pub fn teardown() -> Result<Vec<Prefix>> {
 }
 
 /// Writes a script for each pod and node, and says what to try.
-pub(super) fn guide(scene: &Scene) -> Result<Vec<String>> {
+pub(super) fn guide(scene: &Scene) -> Result<String> {
     let directory = teardown::working_directory(scene.cluster.prefix());
+    let lbctl = binaries::find("lbctl")?;
     let mut pods = Vec::new();
     for node in scene.cluster.nodes() {
         // Tools of the node run outside the cgroup its hooks judge.
-        let node_script = write(&directory, node.name(), &node.system(), "")?;
-        for (pod, _) in scene.pods_on(node) {
-            write(&directory, pod.name(), pod.placement(), "")?;
-            pods.push(pod.name().to_owned());
-        }
-        let lbctl = binaries::find("lbctl")?;
-        let lbctl = format!("{} --bpffs {}", lbctl.display(), node.pins().display());
+        let tool = format!("{} --bpffs {} ", lbctl.display(), node.pins().display());
+        write(&directory, node.name(), &node.system(), "")?;
         write(
             &directory,
             &format!("lbctl-{}", node.name()),
             &node.system(),
-            &lbctl,
+            &tool,
         )?;
-        drop(node_script);
+        for (pod, _) in scene.pods_on(node) {
+            write(&directory, pod.name(), pod.placement(), "")?;
+            pods.push(pod.name());
+        }
     }
-    let at = directory.display();
-    let manifests = scene.manifests.directory().display();
     let vips = scene.manifests.vips("web")?;
-    let demo = std::env::current_exe().context("finding this executable")?;
-    let (pod, pins) = (
-        scene.pod("client-1")?.placement(),
-        scene.cluster.node(0).pins(),
-    );
-    Ok(vec![
-        format!("cd {at}"),
-        String::new(),
-        "dial web from a pod, over IPv4 and IPv6 (the pods: ".to_owned() + &pods.join(", ") + ")",
-        format!("  ./client-1 curl http://{}/hostname", vips[0].ip()),
-        format!("  ./client-2 curl -g 'http://[{}]/hostname'", vips[1].ip()),
-        "a shell in a pod; on a node".to_owned(),
-        "  ./client-1 sh".to_owned(),
-        "  ./node-1 sh".to_owned(),
-        "what node-1 has programmed".to_owned(),
-        "  ./lbctl-node-1 list --by-service".to_owned(),
-        "change a Service and watch: make a pod not ready, scale, add a file".to_owned(),
-        format!("  cd {manifests}"),
-        "  sed -i '/10.244.1.2/,/targetRef/ s/ready: true/ready: false/' web.yaml".to_owned(),
-        String::new(),
-        "the same by hand: join the pod's cgroup, whose sockets are translated, and its namespace"
-            .to_owned(),
-        format!("  echo $$ > {}/cgroup.procs", pod.cgroup.display()),
-        format!("  nsenter --net={} sh", pod.netns.path().display()),
-        format!("  lbctl --bpffs {} status", pins.display()),
-        String::new(),
-        "remove everything".to_owned(),
-        format!("  {} --teardown", demo.display()),
-    ])
+    let [v4, v6] = vips.as_slice() else {
+        bail!("web has {} addresses, not two", vips.len());
+    };
+    let (get4, get6) = if installed("curl") {
+        let (v4, v6) = (v4.ip(), v6.ip());
+        (
+            format!("curl http://{v4}/hostname"),
+            format!("curl -g 'http://[{v6}]/hostname'"),
+        )
+    } else {
+        let agent = binaries::find("lb-agent")?;
+        let dial = format!("{} dial tcp", agent.display());
+        (format!("{dial} {v4}"), format!("{dial} '{v6}'"))
+    };
+    let pod = scene.pod("client-1")?.placement();
+    Ok(format!(
+        "\
+cd {directory}
+
+dial web from a pod, over IPv4 and IPv6
+  ./client-1 {get4}
+  ./client-2 {get6}
+a shell in a pod, a shell on a node
+  ./client-1 sh
+  ./node-1 sh
+  (also: {pods})
+what node-1 has programmed
+  ./lbctl-node-1 list --by-service
+change the objects and watch: make a pod not ready, add an endpoint, add a file
+  cd {manifests}
+  sed -i '/10.244.1.2/,/targetRef/ s/ready: true/ready: false/' web.yaml
+  ../../lbctl-node-1 backends
+
+the same by hand: join the pod's cgroup (hooks go by it) and its network namespace
+  sh -c 'echo $$ > {cgroup}/cgroup.procs
+         exec nsenter --net={netns} sh'
+  {lbctl} --bpffs {pins} status
+
+remove everything
+  {demo} --teardown",
+        directory = directory.display(),
+        pods = pods.join(", "),
+        manifests = scene.manifests.directory().display(),
+        cgroup = pod.cgroup.display(),
+        netns = pod.netns.path().display(),
+        lbctl = lbctl.display(),
+        pins = scene.cluster.node(0).pins().display(),
+        demo = env::current_exe()
+            .context("finding this executable")?
+            .display(),
+    ))
 }
 
-/// A script that runs its arguments in `placement`, behind `before` if that is not empty.
-fn write(directory: &Path, name: &str, placement: &Placement, before: &str) -> Result<PathBuf> {
+/// A script that runs `before` and its arguments in `placement`; without either, a shell.
+fn write(directory: &Path, name: &str, placement: &Placement, before: &str) -> Result<()> {
     let path = directory.join(name);
-    let command = if before.is_empty() {
-        r#""${@:-sh}""#.to_owned()
-    } else {
-        format!(r#"{before} "$@""#)
-    };
+    let arguments = if before.is_empty() { "${@:-sh}" } else { "$@" };
     let text = format!(
-        "#!/bin/sh\n# Runs a command where {name} runs.\necho $$ > {}/cgroup.procs\nexec nsenter \
-         --net={} {command}\n",
+        "#!/bin/sh\n\
+         # Joins a cgroup of the demo's node, then a network namespace, then runs a command.\n\
+         echo $$ > {}/cgroup.procs || exit\n\
+         exec nsenter --net={} {before}\"{arguments}\"\n",
         placement.cgroup.display(),
         placement.netns.path().display(),
     );
     fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-    Ok(path)
+    Ok(())
 }

@@ -5,7 +5,7 @@
 use std::{
     env,
     fmt::Display,
-    io::{IsTerminal, Write, stdout},
+    io::{IsTerminal, Stdout, Write, stdout},
     thread,
     time::Duration,
 };
@@ -36,6 +36,7 @@ pub(super) struct Bar {
 /// Standard output, and whether every check so far held.
 #[derive(Debug)]
 pub(super) struct Screen {
+    out: Stdout,
     colour: bool,
     /// Someone is watching: lines may be redrawn, and there must be time to read them.
     live: bool,
@@ -49,6 +50,7 @@ impl Screen {
     pub(super) fn new() -> Self {
         let live = stdout().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb");
         Self {
+            out: stdout(),
             colour: live && env::var_os("NO_COLOR").is_none(),
             live,
             steps: 0,
@@ -74,12 +76,12 @@ impl Screen {
         self.steps += 1;
         let title = self.paint(BOLD, format!("{}  {title}", self.steps));
         let explanation = self.paint(DIM, explanation);
-        print_line(format!("\n{title}\n   {explanation}"));
+        self.print(format!("\n{title}\n   {explanation}"));
     }
 
     /// A line of a step.
     pub(super) fn line(&self, text: impl Display) {
-        print_line(format!("   {text}").trim_end());
+        self.print(format!("   {text}").trim_end());
     }
 
     /// A line of a step that explains the next ones.
@@ -132,7 +134,7 @@ impl Screen {
     /// Takes back the last `count` lines; only where they can be redrawn.
     pub(super) fn take_back(&self, count: usize) {
         if self.live && count > 0 {
-            let _ = write!(stdout(), "\x1b[{count}A\x1b[J");
+            let _ = write!(&self.out, "\x1b[{count}A\x1b[J");
         }
     }
 
@@ -143,7 +145,19 @@ impl Screen {
             1 => self.paint(RED, "✗ one expectation did not hold"),
             n => self.paint(RED, format!("✗ {n} expectations did not hold")),
         };
-        print_line(format!("\n{verdict}, {took} in all"));
+        self.print(format!("\n{verdict}, {took} in all"));
+    }
+
+    fn print(&self, line: impl Display) {
+        if interrupt::pending() {
+            // The signal's handler is removing the cluster under us: whatever this thread found
+            // out meanwhile is an artefact of that. The process is about to end.
+            loop {
+                thread::sleep(Duration::from_secs(1));
+            }
+        }
+        // A closed pipe must not keep the demo from cleaning up.
+        let _ = writeln!(&self.out, "{line}");
     }
 
     fn paint(&self, style: &str, text: impl Display) -> String {
@@ -170,18 +184,6 @@ fn columns(count: u64, longest: u64) -> usize {
 fn eighths(count: u64, longest: u64) -> usize {
     let exact = (count * (BAR as u64) * 8 / longest) as usize;
     exact.max(usize::from(count > 0))
-}
-
-fn print_line(line: impl Display) {
-    if interrupt::pending() {
-        // The signal's handler is removing the cluster under us: whatever this thread found out
-        // meanwhile is an artefact of that. The process is about to end.
-        loop {
-            thread::sleep(Duration::from_secs(1));
-        }
-    }
-    // A closed pipe must not keep the demo from cleaning up.
-    let _ = writeln!(stdout(), "{line}");
 }
 
 /// A duration with a unit that fits: `85 µs`, `1.4 ms`, `2.3 s`.

@@ -33,7 +33,7 @@ pub(in crate::demo) fn keep(screen: &mut Screen, scene: Scene) -> Result<()> {
     );
     let guide = kept::guide(&scene)?;
     scene.keep()?;
-    for line in guide {
+    for line in guide.lines() {
         screen.line(line);
     }
     Ok(())

@@ -3,7 +3,11 @@
 use anyhow::Result;
 
 use crate::{
-    demo::{scene::Scene, screen::Screen},
+    demo::{
+        manifests::cluster_ips,
+        scene::{Scene, attached_programs},
+        screen::Screen,
+    },
     proxy::lbctl,
 };
 
@@ -19,20 +23,41 @@ pub(in crate::demo) fn tools(screen: &mut Screen, scene: &mut Scene) -> Result<(
     screen.command("lbctl status");
     let status = lbctl(node, &["status"])?;
     print(screen, &status);
-    let missing: Vec<String> = ["web", "dns", "cart", "soon"]
-        .into_iter()
-        .filter(|name| !list.contains(&format!("default/{name}")))
-        .map(str::to_owned)
-        .collect();
+
+    let wrong = wrongly_listed(scene, &list);
     screen.check(
-        missing.is_empty() && !list.contains("default/db"),
-        format!(
-            "every Service with an address is listed {}",
-            missing.join(", ")
-        ),
+        wrong.is_empty(),
+        if wrong.is_empty() {
+            "every Service is listed with its addresses; the headless one has none to list"
+                .to_owned()
+        } else {
+            format!("not listed as the manifests say: {}", wrong.join(", "))
+        },
     );
-    screen.check(!status.trim().is_empty(), "status answers");
+    let programs = attached_programs(node)?;
+    let shown = programs.iter().all(|name| status.contains(name.as_str()));
+    screen.check(
+        shown && status.contains("healthy"),
+        format!("healthy, {} programs attached", programs.len()),
+    );
     Ok(())
+}
+
+/// Services whose addresses `list` lacks, and those without any that it has.
+fn wrongly_listed(scene: &Scene, list: &str) -> Vec<String> {
+    let services = scene.manifests.of_kind("Service");
+    let names = services.filter_map(|(_, service)| {
+        let name = format!(
+            "{}/{}",
+            service["metadata"]["namespace"].as_str()?,
+            service["metadata"]["name"].as_str()?
+        );
+        let ips = cluster_ips(service);
+        let listed = list.contains(&name) && ips.iter().all(|ip| list.contains(&ip.to_string()));
+        let expected = !ips.is_empty();
+        (listed != expected).then_some(name)
+    });
+    names.collect()
 }
 
 fn print(screen: &Screen, text: &str) {

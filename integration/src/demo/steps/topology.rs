@@ -34,8 +34,8 @@ pub(in crate::demo) fn topology(screen: &mut Screen, options: &Options) -> Resul
         let cells = columns
             .iter()
             .map(|column| column.get(row).map_or("", String::as_str));
-        let line: String = cells.map(|cell| format!("{cell:<WIDTH$}")).collect();
-        screen.line(line.trim_end());
+        let padded: Vec<String> = cells.map(|cell| format!("{cell:<WIDTH$}")).collect();
+        screen.line(padded.concat());
     }
     let fabric = format!(" fabric {GATEWAY_V4} ");
     screen.line(format!("└{fabric:─^width$}┘", width = WIDTH - 1));
