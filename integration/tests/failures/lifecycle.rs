@@ -44,7 +44,8 @@ fn cleanup_leaves_no_pin_and_no_program_and_a_start_brings_all_back() {
         .unwrap();
     scene.kill_proxy().unwrap();
     ProxyUnderTest::cleanup(scene.cluster.node(0)).unwrap();
-    let left = fs::read_dir(scene.cluster.node(0).pins()).unwrap().count();
+    // The directory itself may go with its contents.
+    let left = fs::read_dir(scene.cluster.node(0).pins()).map_or(0, Iterator::count);
     assert_eq!(left, 0, "pins are left");
     for to in scene.addresses() {
         // Nothing routes the Service range: what is not translated fails. The kernel

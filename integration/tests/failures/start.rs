@@ -149,6 +149,21 @@ fn kernels_before_5_10_exit_9() {
 }
 
 #[test]
+fn programs_that_cannot_be_attached_exit_10_and_name_the_obstacle() {
+    let stage = Stage::new();
+    let pins = stage.fresh_pins();
+    let obstacle = pins.join("abi1/links/lb_connect4");
+    std::fs::create_dir_all(&obstacle).unwrap();
+    let words = ["lb_connect4", "cannot"];
+    stage.fails(stage.run(&[("--bpffs", &pins)]), 10, &words);
+    // The reason gone, the next start works.
+    std::fs::remove_dir(&obstacle).unwrap();
+    let mut controller = stage.spawn(stage.run(&[("--bpffs", &pins)]));
+    wait_for("the attachment", || obstacle.is_file());
+    controller.kill();
+}
+
+#[test]
 fn listening_addresses_that_are_taken_exit_11() {
     let stage = Stage::new();
     let node = stage.cluster.node(0);
