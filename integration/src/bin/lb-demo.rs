@@ -13,6 +13,9 @@ const MACHINE: u8 = 2;
 /// A step could not be carried out.
 const STEP: u8 = 3;
 
+/// The repository's, which this program was built in.
+const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/demo");
+
 /// Shows lb at work: two nodes, Services from Kubernetes YAML, live traffic, a backend killed, the
 /// controller killed. Takes half a minute and leaves nothing behind.
 #[derive(Parser)]
@@ -35,8 +38,8 @@ struct Arguments {
     /// Remove the clusters that --keep has left up, and do nothing else.
     #[arg(long, conflicts_with = "keep")]
     teardown: bool,
-    /// The objects to load.
-    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/demo"), hide_default_value = true)]
+    /// The objects to load [default: manifests/demo of the repository].
+    #[arg(long, value_name = "DIR", default_value = MANIFESTS, hide_default_value = true)]
     manifests: PathBuf,
 }
 

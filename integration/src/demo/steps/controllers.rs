@@ -42,7 +42,7 @@ pub(in crate::demo) fn controllers(screen: &mut Screen, scene: &mut Scene) -> Re
                 .iter()
                 .map(|name| name.trim_start_matches("lb_"))
                 .collect();
-            screen.note(format!("  attached: {}", names.join(" ")));
+            screen.note(format!("  hooks: {}", names.join(" ")));
         }
     }
     Ok(())
