@@ -212,8 +212,8 @@ impl Stage {
         Ok(())
     }
 
-    /// A client that uses another Service each time: caches are colder for lb, and, with as
-    /// many addresses of pods, for whom goes there directly.
+    /// A client that uses another Service each time: caches are colder for lb, and for
+    /// whom goes to the same pods directly.
     fn any(&mut self, client: usize, services: usize) {
         let chosen: Vec<_> = (0..MANY).map(|_| fastrand::usize(0..services)).collect();
         let vips: Vec<_> = chosen.iter().map(|service| cluster_ip(*service)).collect();
@@ -266,7 +266,7 @@ fn find<'a>(measured: &'a [Measured], name: &str) -> Result<&'a Measured> {
     found.with_context(|| format!("nothing measured as {name:?}"))
 }
 
-/// What `one` is compared with: direct connections to as many pods.
+/// What `one` is compared with: direct connections to the same pods.
 fn base_of<'a>(measured: &'a [Measured], one: &Measured, direct: &'a Measured) -> &'a Measured {
     let same = one.name.strip_prefix("lb, any");
     let same = same.and_then(|rest| find(measured, &format!("direct, any{rest}")).ok());
