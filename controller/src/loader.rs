@@ -16,7 +16,7 @@ use aya::{
         links::{FdLink, LinkError},
     },
 };
-use lb_ebpf::abi::map;
+use lb_ebpf::abi::{MAX_ZONES, map};
 
 use crate::{kernel::Features, pins::Pins, plan::Capacity, sys};
 
@@ -122,7 +122,7 @@ impl Programs {
             .map_max_entries(map::BACKEND_STATS, backends)
             .map_max_entries(map::SERVICE_STATS, services)
             .map_max_entries(map::SERVICE_INFO, services)
-            .map_max_entries(map::ZONES, u32::from(u16::MAX))
+            .map_max_entries(map::ZONES, u32::from(MAX_ZONES))
             .map_max_entries(map::AFFINITY, sizes.affinity)
             .override_global("HAS_SET_RETVAL", &set_retval, true);
         for name in map::ALL {

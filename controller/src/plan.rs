@@ -20,7 +20,7 @@ use std::{
 };
 
 pub use batch::{Batch, GoneBackend};
-use lb_ebpf::abi::{BackendEntry, FrontendKey, Name, ServiceEntry, TableRef};
+use lb_ebpf::abi::{BackendEntry, FrontendKey, MAX_ZONES, Name, ServiceEntry, TableRef};
 use maglev::Builder;
 pub use restore::{Orphans, Snapshot};
 pub use service::needs;
@@ -202,7 +202,7 @@ impl Planner {
         let Some(name) = Name::new(zone) else {
             return 0;
         };
-        if self.zones.len() >= usize::from(u16::MAX) {
+        if self.zones.len() >= usize::from(MAX_ZONES) {
             return 0;
         }
         self.zones.push(Arc::clone(zone));

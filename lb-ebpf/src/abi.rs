@@ -36,6 +36,11 @@ pub const ABI_VERSION: u32 = 1;
 /// 100,000 frontends one foreign destination in eleven still pays for a hash lookup.
 pub const FILTER_WORDS: u32 = 1 << 14;
 
+/// Most zones that are told apart (rule D4's names); endpoints of further ones show none.
+///
+/// Zones are for tools only: hints are resolved before anything is programmed.
+pub const MAX_ZONES: u16 = 4096;
+
 /// Names of the maps, as pinned and as in the object's BTF.
 pub mod map {
     /// Hash: [`FrontendKey`](super::FrontendKey) → [`ServiceEntry`](super::ServiceEntry).

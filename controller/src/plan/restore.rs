@@ -7,7 +7,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use lb_ebpf::abi::{
-    BackendEntry, FrontendKey, Name, Protocol, ServiceEntry, ServiceInfo, TableRef,
+    BackendEntry, FrontendKey, MAX_ZONES, Name, Protocol, ServiceEntry, ServiceInfo, TableRef,
 };
 
 use super::{Batch, Capacity, Planner, Programmed, encode::Attributes};
@@ -88,7 +88,7 @@ impl Planner {
         zones.sort_by_key(|(id, _)| *id);
         for (id, name) in zones {
             // Ids are dense; a gap could only come from somebody else's write.
-            while self.zones.len() + 1 < id as usize && self.zones.len() < usize::from(u16::MAX) {
+            while self.zones.len() + 1 < id as usize && self.zones.len() < usize::from(MAX_ZONES) {
                 self.zones.push(Arc::from(""));
             }
             self.zones.push(Arc::from(name.as_str()));
