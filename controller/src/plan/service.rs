@@ -338,8 +338,9 @@ impl Planner {
 
     /// Frees backends and tables that `planned` no longer needs.
     fn free_unused(&mut self, planned: &Programmed, before: &Programmed, batch: &mut Batch) {
+        let kept: HashSet<_> = planned.slots.iter().collect();
         for slot in &before.slots {
-            if !planned.slots.contains(slot) {
+            if !kept.contains(slot) {
                 self.free_backend(planned.protocol, *slot, batch);
             }
         }
