@@ -4,14 +4,21 @@
 //! complete set of maps (an epoch), and links are updated to them. Traffic never meets
 //! a half-filled map, nor an instant without a program.
 
+mod capacity;
+mod counters;
+
 use std::{
     path::PathBuf,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use lb_ebpf::abi::{ABI_VERSION, BackendStats, ServiceStats, Status, StatusFlags, map};
+use lb_ebpf::abi::{ABI_VERSION, Status, StatusFlags, map};
 use tracing::{info, warn};
 
+use self::{
+    capacity::{SMALLEST, capacity_of, grown, room_for},
+    counters::Counters,
+};
 use crate::{
     apply::{ApplyError, apply},
     kernel::Features,
@@ -29,14 +36,6 @@ const SHARED: [&str; 5] = [
     map::DATAGRAM,
     map::ZONES,
 ];
-
-/// The least that is allocated, whatever is needed: growing costs a swap.
-const SMALLEST: Capacity = Capacity {
-    services: 4096,
-    frontends: 65_536,
-    backends: 16_384,
-    maglev: 1 << 20,
-};
 
 /// Why the datapath cannot be brought up or changed.
 #[derive(Debug, thiserror::Error)]
@@ -320,55 +319,6 @@ impl Datapath {
     }
 }
 
-/// Counters at the moment of a copy: what programs count on the old maps until they are
-/// swapped is added afterwards.
-struct Counters {
-    backends: Vec<BackendStats>,
-    services: Vec<ServiceStats>,
-}
-
-impl Counters {
-    fn of(maps: &Maps) -> Self {
-        Self {
-            backends: maps.backend_stats.iter().collect(),
-            services: maps.service_stats.iter().collect(),
-        }
-    }
-
-    fn write(&self, maps: &Maps) {
-        for (slot, stats) in (0..).zip(&self.backends) {
-            maps.backend_stats.set(slot, *stats);
-        }
-        for (id, stats) in (0..).zip(&self.services) {
-            maps.service_stats.set(id, *stats);
-        }
-    }
-
-    fn add_missed(self, old: &Maps, new: &Maps) {
-        for (slot, (at_copy, now)) in (0..).zip(self.backends.iter().zip(old.backend_stats.iter()))
-        {
-            if *at_copy != now {
-                let mut stats = new.backend_stats.get(slot);
-                stats.opened += now.opened - at_copy.opened;
-                stats.closed += now.closed - at_copy.closed;
-                new.backend_stats.set(slot, stats);
-            }
-        }
-        for (id, (at_copy, now)) in (0..).zip(self.services.iter().zip(old.service_stats.iter())) {
-            if *at_copy != now {
-                let mut stats = new.service_stats.get(id);
-                stats.opened += now.opened - at_copy.opened;
-                stats.affinity_hits += now.affinity_hits - at_copy.affinity_hits;
-                stats.refused += now.refused - at_copy.refused;
-                stats.dropped += now.dropped - at_copy.dropped;
-                stats.shared_backends += now.shared_backends - at_copy.shared_backends;
-                stats.untracked += now.untracked - at_copy.untracked;
-                new.service_stats.set(id, stats);
-            }
-        }
-    }
-}
-
 /// Removes everything that is pinned below `pins`; programs detach with their links.
 pub fn cleanup(pins: &Pins) -> Result<(), DatapathError> {
     pins.remove_all().map_err(|source| DatapathError::Remove {
@@ -382,48 +332,6 @@ pub fn now_unix_ns() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_nanos().try_into().unwrap_or(u64::MAX))
-}
-
-fn capacity_of(maps: &Maps) -> Capacity {
-    Capacity {
-        services: maps.service_info.len(),
-        frontends: maps.services.max_entries(),
-        backends: maps.backends.len(),
-        maglev: maps.maglev.len(),
-    }
-}
-
-/// Headroom of an eighth, so that small changes need no swap.
-fn with_headroom(needed: u32) -> u32 {
-    needed.saturating_add(needed / 8)
-}
-
-/// A capacity for `needed`, at least `least`.
-fn room_for(needed: Usage, least: Capacity) -> Capacity {
-    let room = |needed, least: u32| with_headroom(needed).max(least);
-    Capacity {
-        services: room(needed.services, least.services),
-        frontends: room(needed.frontends, least.frontends),
-        backends: room(needed.backends, least.backends),
-        maglev: room(needed.maglev, least.maglev).next_multiple_of(2),
-    }
-}
-
-/// What does not fit grows by half at least: the number of swaps stays logarithmic.
-fn grown(old: Capacity, total: Usage) -> Capacity {
-    let grow = |old: u32, total: u32| {
-        if total <= old {
-            old
-        } else {
-            with_headroom(total).max(old.saturating_add(old / 2))
-        }
-    };
-    Capacity {
-        services: grow(old.services, total.services),
-        frontends: grow(old.frontends, total.frontends),
-        backends: grow(old.backends, total.backends),
-        maglev: grow(old.maglev, total.maglev).next_multiple_of(2),
-    }
 }
 
 fn padded(text: &str) -> [u8; 24] {

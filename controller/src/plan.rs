@@ -6,9 +6,11 @@
 //! from an empty start gives byte-identical maps.
 #![forbid(unsafe_code)]
 
+mod backends;
 mod batch;
 mod encode;
 mod filter;
+mod frontends;
 mod indices;
 mod restore;
 mod service;

@@ -1,37 +1,30 @@
 //! The difference between one Service as desired and as programmed.
 
-use std::{cmp::Ordering, collections::HashSet};
+use std::collections::HashSet;
 
-use lb_ebpf::abi::{Addr, BackendEntry, BackendFlags, FrontendKey, Port, TableRef};
-use maglev::{Entry, Key, table_len};
+use lb_ebpf::abi::{BackendEntry, BackendFlags, TableRef};
+use maglev::table_len;
 use tracing::warn;
 
 use super::{
-    Batch, GoneBackend, NoRoom, Planner, Programmed, Usage,
+    Batch, NoRoom, Planner, Programmed, Usage,
     encode::{self, Attributes},
 };
 use crate::{
-    desired::{BackendSet, DesiredBackend, DesiredService},
-    model::{ObjectName, Protocol},
+    desired::{BackendSet, DesiredService},
+    model::ObjectName,
 };
 
 /// Indices allocated while planning one Service, to be given back if it fails.
 #[derive(Default)]
-struct Taken {
-    ids: Vec<u32>,
-    slots: Vec<u32>,
-    tables: Vec<TableRef>,
+pub(super) struct Taken {
+    pub(super) ids: Vec<u32>,
+    pub(super) slots: Vec<u32>,
+    pub(super) tables: Vec<TableRef>,
     /// Elements of the mirror of `BACKENDS` as they were before they were changed.
-    changed: Vec<(u32, BackendEntry)>,
+    pub(super) changed: Vec<(u32, BackendEntry)>,
     /// No free region of the slab was long enough.
-    slab_failed: bool,
-}
-
-/// What becomes of a service's backends.
-struct Backends {
-    slots: Vec<u32>,
-    /// Whether the members of the cluster set or the local set change.
-    sets_changed: (bool, bool),
+    pub(super) slab_failed: bool,
 }
 
 impl Planner {
@@ -180,162 +173,6 @@ impl Planner {
         })
     }
 
-    /// Merges the sorted lists of backends.
-    fn plan_backends(
-        &mut self,
-        id: u32,
-        desired: &DesiredService,
-        before: Option<&Programmed>,
-        taken: &mut Taken,
-        batch: &mut Batch,
-    ) -> Option<Backends> {
-        let mut old = before
-            .map_or(&[][..], |b| &b.slots)
-            .iter()
-            .copied()
-            .peekable();
-        let mut slots = Vec::with_capacity(desired.backends.len());
-        let mut sets = 0;
-        for backend in &desired.backends {
-            let wanted = (Addr::from(backend.addr).octets(), backend.port);
-            let existing = loop {
-                let Some(&slot) = old.peek() else { break None };
-                let entry = self.backend(slot);
-                match (entry.addr.octets(), entry.port.get()).cmp(&wanted) {
-                    Ordering::Less => {
-                        old.next();
-                        sets |= entry.flags;
-                    }
-                    Ordering::Equal => {
-                        old.next();
-                        break Some((slot, entry));
-                    }
-                    Ordering::Greater => break None,
-                }
-            };
-            let zone = self.zone_id(backend.zone.as_ref(), batch);
-            let slot = if let Some((slot, entry)) = existing {
-                sets |= entry.flags ^ backend.flags;
-                let changed = BackendEntry {
-                    flags: backend.flags,
-                    zone,
-                    ..entry
-                };
-                if changed != entry {
-                    if desired.key.protocol == Protocol::Udp && stops_serving(&entry, &changed) {
-                        batch.gone.push(gone(slot, &entry));
-                    }
-                    taken.changed.push((slot, entry));
-                    self.set_backend(slot, changed);
-                    batch.backends.push((slot, changed));
-                }
-                slot
-            } else {
-                sets |= backend.flags;
-                self.new_backend(id, backend, zone, taken, batch)?
-            };
-            slots.push(slot);
-        }
-        for slot in old {
-            sets |= self.backend(slot).flags;
-        }
-        Some(Backends {
-            slots,
-            sets_changed: (
-                sets & BackendFlags::IN_CLUSTER_SET != 0,
-                sets & BackendFlags::IN_LOCAL_SET != 0,
-            ),
-        })
-    }
-
-    fn new_backend(
-        &mut self,
-        id: u32,
-        backend: &DesiredBackend,
-        zone: u16,
-        taken: &mut Taken,
-        batch: &mut Batch,
-    ) -> Option<u32> {
-        let slot = self.slots.allocate()?;
-        taken.slots.push(slot);
-        taken.changed.push((slot, self.backend(slot)));
-        let entry = BackendEntry {
-            addr: Addr::from(backend.addr),
-            port: Port::new(backend.port),
-            zone,
-            flags: backend.flags,
-            service_id: id,
-            generation: self.backend(slot).generation.wrapping_add(1),
-        };
-        self.set_backend(slot, entry);
-        batch.reset_backends.push(slot);
-        batch.backends.push((slot, entry));
-        Some(slot)
-    }
-
-    /// A table over those `slots` that carry `set`: in place of `old` if the length
-    /// stays, else in a new region.
-    fn plan_table(
-        &mut self,
-        slots: &[u32],
-        set: u32,
-        pinned: Option<u32>,
-        old: TableRef,
-        taken: &mut Taken,
-        batch: &mut Batch,
-    ) -> Option<TableRef> {
-        let members: Vec<Entry> = slots
-            .iter()
-            .map(|slot| (*slot, self.backend(*slot)))
-            .filter(|(_, backend)| backend.has(set))
-            .map(|(slot, backend)| Entry::new(maglev_key(&backend), slot))
-            .collect();
-        let len = match (members.len(), pinned) {
-            (0, _) => return Some(TableRef::EMPTY),
-            // More backends than a pinned length has entries: some would get none.
-            (n, Some(len)) if len as usize >= n => len,
-            (n, _) => table_len(n),
-        };
-        let table = if len == old.len() {
-            old
-        } else {
-            let table = self.slab.allocate(len);
-            taken.slab_failed |= table.is_none();
-            taken.tables.extend(table);
-            table?
-        };
-        match self.builder.values(&members, len as usize) {
-            Ok(entries) => batch.tables.push((table, entries.to_vec())),
-            // Lengths come from the ladder or were validated, keys are distinct
-            // addresses: not reachable. An empty table refuses connections.
-            Err(error) => {
-                warn!(%error, len, "cannot build a Maglev table");
-                return Some(TableRef::EMPTY);
-            }
-        }
-        Some(table)
-    }
-
-    /// Takes the frontends that `planned` may have and writes those that changed.
-    fn hold_frontends(
-        &mut self,
-        name: &ObjectName,
-        planned: &mut Programmed,
-        before: Option<&Programmed>,
-        batch: &mut Batch,
-    ) {
-        let before_frontends = before.map_or(&[][..], |b| &b.frontends);
-        for (key, entry) in std::mem::take(&mut planned.frontends) {
-            if !self.acquire(name, &key, batch) {
-                continue;
-            }
-            if !before_frontends.contains(&(key, entry)) {
-                batch.frontends.push((key, entry));
-            }
-            planned.frontends.push((key, entry));
-        }
-    }
-
     /// Frees backends and tables that `planned` no longer needs.
     fn free_unused(&mut self, planned: &Programmed, before: &Programmed, batch: &mut Batch) {
         let kept: HashSet<_> = planned.slots.iter().collect();
@@ -365,67 +202,6 @@ impl Planner {
         batch.removed_infos.push(gone.id);
     }
 
-    /// Makes `name` the owner of a frontend, unless one that sorts before it holds it.
-    fn acquire(&mut self, name: &ObjectName, key: &FrontendKey, batch: &mut Batch) -> bool {
-        match self.owners.get(key) {
-            Some(owner) if owner == name => true,
-            Some(owner) if owner < name => {
-                warn!(service = %name, holder = %owner, address = %key.addr.to_ip(),
-                    port = key.port.get(), "address and port are held by another Service");
-                self.waiting.entry(*key).or_default().insert(name.clone());
-                false
-            }
-            Some(owner) => {
-                let owner = owner.clone();
-                warn!(service = %name, holder = %owner, address = %key.addr.to_ip(),
-                    port = key.port.get(), "address and port are taken over from another Service");
-                for programmed in self.services.get_mut(&owner).into_iter().flatten() {
-                    programmed.frontends.retain(|(held, _)| held != key);
-                }
-                self.waiting.entry(*key).or_default().insert(owner);
-                self.owners.insert(*key, name.clone());
-                true
-            }
-            None => {
-                if let Some(bit) = self.filter.add(key) {
-                    batch.set_filter_bit(bit);
-                }
-                batch.keep_frontend(key);
-                self.owners.insert(*key, name.clone());
-                if let Some(waiting) = self.waiting.get_mut(key) {
-                    waiting.remove(name);
-                    if waiting.is_empty() {
-                        self.waiting.remove(key);
-                    }
-                }
-                true
-            }
-        }
-    }
-
-    fn drop_frontend(&mut self, name: &ObjectName, key: &FrontendKey, batch: &mut Batch) {
-        if self.owners.get(key) != Some(name) {
-            return;
-        }
-        self.owners.remove(key);
-        batch.filter_cleared.extend(self.filter.remove(key));
-        batch.removed_frontends.push(*key);
-        if let Some(waiting) = self.waiting.remove(key) {
-            batch.replan.extend(waiting);
-        }
-    }
-
-    fn free_backend(&mut self, protocol: Protocol, slot: u32, batch: &mut Batch) {
-        let entry = self.backend(slot);
-        let freed = BackendEntry { flags: 0, ..entry };
-        if protocol == Protocol::Udp && stops_serving(&entry, &freed) {
-            batch.gone.push(gone(slot, &entry));
-        }
-        self.set_backend(slot, freed);
-        batch.freed_backends.push((slot, freed));
-        self.slots.free(slot);
-    }
-
     /// Undoes a failed plan. What was never published needs no quarantine; with one,
     /// whoever waits for quarantines to end before growing the maps would wait forever.
     fn give_back(&mut self, taken: Taken) {
@@ -441,43 +217,6 @@ impl Planner {
         for (slot, entry) in taken.changed {
             self.set_backend(slot, entry);
         }
-    }
-
-    /// A full `SERVICES` map would show only while applying: look before. What the batch
-    /// removes still takes room while it is applied, as do orphans until the sweep.
-    fn check_room(&self, desired: &[DesiredService], batch: &Batch) -> Result<(), NoRoom> {
-        let new = desired
-            .iter()
-            .flat_map(|service| service.frontends.iter().map(move |f| (service, f)))
-            .filter(|(service, f)| {
-                let none = (TableRef::EMPTY, TableRef::EMPTY);
-                let (key, _) = encode::frontend(f, service.key.protocol, 0, 0, none);
-                !self.owners.contains_key(&key)
-            })
-            .count();
-        let present =
-            self.owners.len() + batch.removed_frontends.len() + self.orphan_frontends as usize;
-        if present + new <= self.max_frontends as usize {
-            Ok(())
-        } else {
-            Err(NoRoom {
-                needed: needs(desired),
-                slab: false,
-            })
-        }
-    }
-}
-
-fn stops_serving(before: &BackendEntry, after: &BackendEntry) -> bool {
-    before.keeps_flows() && !after.keeps_flows()
-}
-
-fn gone(slot: u32, entry: &BackendEntry) -> GoneBackend {
-    GoneBackend {
-        slot,
-        generation: entry.generation,
-        addr: entry.addr.to_ip(),
-        port: entry.port.get(),
     }
 }
 
@@ -508,15 +247,6 @@ pub fn needs(desired: &[DesiredService]) -> Usage {
         }
     }
     usage
-}
-
-/// The Maglev identity of a backend: address and port in network order, the same on
-/// every node.
-fn maglev_key(backend: &BackendEntry) -> Key {
-    let mut bytes = [0; 18];
-    bytes[..16].copy_from_slice(&backend.addr.octets());
-    bytes[16..].copy_from_slice(&backend.port.get().to_be_bytes());
-    Key::new(&bytes)
 }
 
 fn merge(batch: &mut Batch, writes: Batch) {
