@@ -7,7 +7,7 @@ use http::Response;
 use kube::{
     Client, Config,
     client::{ClientBuilder, DynBody},
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use tower::util::MapResponseLayer;
 
@@ -20,7 +20,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) async fn config(kubeconfig: Option<&Path>) -> Result<Config, SourceError> {
     let mut config = match kubeconfig {
         Some(path) => {
-            let parsed = Kubeconfig::read_from(path).map_err(|error| unusable(path, &error))?;
+            let parsed = Kubeconfig::read_from(path).map_err(|error| match error {
+                // The path is in our sentence already.
+                KubeconfigError::ReadConfig(error, _) => unusable(path, &error),
+                other => unusable(path, &other),
+            })?;
             let options = KubeConfigOptions::default();
             let config = Config::from_custom_kubeconfig(parsed, &options).await;
             config.map_err(|error| unusable(path, &error))?
