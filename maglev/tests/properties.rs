@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::{backends, build, reference};
 use maglev::{Builder, Entry, Error, Key, Outcome, counts, disruption, imbalance, table_len};
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::RngSeed};
 
 /// Backends with different names of the length of an address, port and protocol, values unlike
 /// each other, and weights.
@@ -140,20 +140,40 @@ proptest! {
         prop_assert_eq!(builder.build(&second, &mut table).unwrap().changed, 0);
     }
 
-    /// Any single removal, so the bound is loose; the means are held to tight ones below.
+    /// Whoever leaves is gone, and all its entries move.
     #[test]
-    fn one_removal_moves_little_else(
-        entries in entries(3..60, Just(1_u32)),
+    fn removed_backend_leaves_no_entry(
+        entries in entries(2..60, Just(1_u32)),
         gone in any::<prop::sample::Index>(),
     ) {
         let len = table_len(entries.len()) as usize;
         let mut fewer = entries.clone();
         let gone = fewer.remove(gone.index(entries.len()));
         let (old, new) = (build(&entries, len), build(&fewer, len));
-        let lost = old.iter().filter(|&&value| value == gone.value).count();
-        let moved = old.iter().zip(&new).filter(|(old, new)| old != new).count();
-        prop_assert!(moved >= lost && !new.contains(&gone.value));
-        prop_assert!(moved - lost <= 3 + len * 6 / 100, "{} moved, {} lost of {}", moved, lost, len);
+        prop_assert!(old.contains(&gone.value) && !new.contains(&gone.value));
+    }
+}
+
+proptest! {
+    // A statement about chance: the same sets each time, so that it holds or does not.
+    #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(2016), ..ProptestConfig::default() })]
+
+    /// A single removal has no bound: two permutations that happen to run alike make one
+    /// of three backends move a fifth of the table. Over all removals of a set it has.
+    #[test]
+    fn removals_move_little_else_on_average(entries in entries(20..60, Just(1_u32))) {
+        let len = table_len(entries.len()) as usize;
+        let old = build(&entries, len);
+        let beyond: f64 = (0..entries.len())
+            .map(|gone| {
+                let mut fewer = entries.clone();
+                fewer.remove(gone);
+                let cost = disruption(&old, &build(&fewer, len));
+                cost.moved - cost.minimal
+            })
+            .sum();
+        let mean = beyond / entries.len() as f64;
+        prop_assert!(mean <= 0.06, "{mean} of {len}");
     }
 }
 
