@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aya::{programs::ProgramType, sys::is_helper_supported, util::KernelVersion};
+use aya::{programs::ProgramType, sys::is_helper_supported};
 use aya_obj::generated::bpf_func_id::BPF_FUNC_set_retval;
 use nix::sys::statfs::{BPF_FS_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
 
@@ -71,11 +71,8 @@ pub enum Unsuitable {
 
 /// Checks the kernel's version, as `uname` says it.
 pub fn check_kernel() -> Result<(), Unsuitable> {
-    let found = nix::sys::utsname::uname()
-        .map(|u| u.release().to_string_lossy().into_owned())
-        .unwrap_or_default();
     // Tests pretend to run on another kernel; the variable is of no use for anything else.
-    let found = std::env::var("LB_TEST_KERNEL_RELEASE").unwrap_or(found);
+    let found = std::env::var("LB_TEST_KERNEL_RELEASE").unwrap_or_else(|_| release());
     let version = parse_release(&found);
     if version.is_some_and(|version| version < OLDEST) {
         return Err(Unsuitable::Kernel { found });
@@ -153,13 +150,9 @@ pub fn find_cgroup2() -> Option<std::path::PathBuf> {
 
 /// The running kernel's version, for logs and `lbctl status`.
 pub fn release() -> String {
-    KernelVersion::current().map_or_else(
+    nix::sys::utsname::uname().map_or_else(
         |_| "unknown".into(),
-        |_| {
-            nix::sys::utsname::uname()
-                .map(|u| u.release().to_string_lossy().into_owned())
-                .unwrap_or_default()
-        },
+        |u| u.release().to_string_lossy().into_owned(),
     )
 }
 

@@ -200,31 +200,20 @@ impl Programs {
             program: name,
             source: io::Error::other(source.to_string()),
         };
-        match self
-            .ebpf
-            .program_mut(name)
-            .ok_or(LoadError::Missing(name))?
-        {
-            Program::CgroupSockAddr(program) => {
-                let id = program
+        // Two types with the same methods and no common trait.
+        macro_rules! attached {
+            ($program:expr) => {{
+                let id = $program
                     .attach(&cgroup.dir, CgroupAttachMode::Single)
                     .map_err(failed)?;
-                program
-                    .take_link(id)
-                    .map_err(failed)?
-                    .try_into()
-                    .map_err(no_link)
-            }
-            Program::CgroupSock(program) => {
-                let id = program
-                    .attach(&cgroup.dir, CgroupAttachMode::Single)
-                    .map_err(failed)?;
-                program
-                    .take_link(id)
-                    .map_err(failed)?
-                    .try_into()
-                    .map_err(no_link)
-            }
+                let link = $program.take_link(id).map_err(failed)?;
+                link.try_into().map_err(no_link)
+            }};
+        }
+        let program = self.ebpf.program_mut(name);
+        match program.ok_or(LoadError::Missing(name))? {
+            Program::CgroupSockAddr(program) => attached!(program),
+            Program::CgroupSock(program) => attached!(program),
             _ => Err(LoadError::Missing(name)),
         }
     }

@@ -12,6 +12,7 @@ use kube::{
 use tower::util::MapResponseLayer;
 
 use super::super::SourceError;
+use crate::exit::sentence;
 
 /// A server that does not answer is tried again: better soon than after kube's 30 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -70,17 +71,12 @@ fn unusable(path: &Path, error: &dyn Error) -> SourceError {
     }
 }
 
-/// An error and its causes in one sentence, without repeating what a cause says.
+/// An error and its causes in one line.
 pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
     // Parsers append pictures of the offending lines.
-    text.lines().next().unwrap_or_default().to_owned()
+    sentence(error)
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
