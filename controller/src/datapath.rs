@@ -28,13 +28,26 @@ use crate::{
     plan::{Batch, Capacity, NoRoom, Snapshot, Usage},
 };
 
-/// Maps that every epoch shares: state of sockets and clients, and what never grows.
-const SHARED: [&str; 5] = [
+/// Maps that every epoch shares: state of sockets, flows and clients, what the node is
+/// like, and what never grows.
+const SHARED: [&str; 17] = [
     map::FILTER,
     map::AFFINITY,
     map::CONNECTED,
     map::DATAGRAM,
     map::ZONES,
+    map::NODE_PORTS,
+    map::NODE_ADDRESSES,
+    map::DEVICES,
+    map::SOURCE_RANGES,
+    map::LOCAL_BACKENDS,
+    map::CONNTRACK,
+    map::HALF_OPEN,
+    map::FLOW_SOURCES,
+    map::FRAGMENTS,
+    map::CONFIG,
+    map::EVENTS,
+    map::REJECTS,
 ];
 
 /// Why the datapath cannot be brought up or changed.

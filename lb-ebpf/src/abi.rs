@@ -7,6 +7,10 @@
 
 mod addr;
 mod backend;
+mod config;
+mod conntrack;
+mod device;
+mod event;
 mod flow;
 #[cfg(not(target_arch = "bpf"))]
 pub mod layout;
@@ -16,6 +20,15 @@ mod status;
 
 pub use addr::{Addr, Port};
 pub use backend::{BackendEntry, BackendFlags, BackendStats};
+pub use config::{Config, ConfigFlags, TICK_NS, TICK_SHIFT};
+pub use conntrack::{
+    ConntrackEntry, ConntrackFlags, ConntrackKey, ConntrackState, FragmentKey, FragmentPorts,
+    Lifetime, NextHop,
+};
+pub use device::{
+    Device, DeviceClass, DeviceFlags, LocalBackendKey, NodeAddress, SourceRange, SourceRangeKey,
+};
+pub use event::{EventKey, PacketEvent, RejectBudget};
 pub use flow::{
     AffinityEntry, AffinityKey, ClientKind, ConnectedFlow, DATAGRAM_FLOWS, DatagramFlow,
     DatagramFlows,
@@ -28,13 +41,17 @@ pub use socket::{FoundSocket, GONE_BACKENDS, SocketLayout};
 pub use status::{Name, Status, StatusFlags};
 
 /// Version of everything in this module; part of the pin directory's name.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Number of 64-bit words in the `FILTER` map: 2^20 bits, 128 KiB.
 ///
 /// One bit per frontend; a clear bit proves that an address is no frontend. At
 /// 100,000 frontends one foreign destination in eleven still pays for a hash lookup.
 pub const FILTER_WORDS: u32 = 1 << 14;
+
+/// Number of 64-bit words in the `NODE_PORTS` map: one bit per port, for TCP, UDP and SCTP
+/// in this order.
+pub const NODE_PORT_WORDS: u32 = 3 * 1024;
 
 /// Most zones that are told apart (rule D4's names); endpoints of further ones show none.
 ///
@@ -67,9 +84,36 @@ pub mod map {
     pub const DATAGRAM: &str = "DATAGRAM";
     /// Mmapable array with one [`Status`](super::Status).
     pub const STATUS: &str = "STATUS";
+    /// Mmapable array of `u64`: ports that are a NodePort, by protocol and port.
+    pub const NODE_PORTS: &str = "NODE_PORTS";
+    /// Hash: [`Addr`](super::Addr) → [`NodeAddress`](super::NodeAddress) bits (u32).
+    pub const NODE_ADDRESSES: &str = "NODE_ADDRESSES";
+    /// Hash: ifindex (u32) → [`Device`](super::Device).
+    pub const DEVICES: &str = "DEVICES";
+    /// Longest-prefix trie: [`SourceRangeKey`](super::SourceRangeKey) → u32.
+    pub const SOURCE_RANGES: &str = "SOURCE_RANGES";
+    /// Hash: [`LocalBackendKey`](super::LocalBackendKey) → backend slot (u32).
+    pub const LOCAL_BACKENDS: &str = "LOCAL_BACKENDS";
+    /// Hash: [`ConntrackKey`](super::ConntrackKey) → [`ConntrackEntry`](super::ConntrackEntry),
+    /// proven flows; nothing is evicted.
+    pub const CONNTRACK: &str = "CONNTRACK";
+    /// LRU hash, same types: flows that are not proven, and one-way flows.
+    pub const HALF_OPEN: &str = "HALF_OPEN";
+    /// Mmapable array of `u64`: one bit per source of packets that a flow may want,
+    /// set when a flow is made. A clear bit proves that a packet belongs to no flow's
+    /// responder half.
+    pub const FLOW_SOURCES: &str = "FLOW_SOURCES";
+    /// LRU hash: [`FragmentKey`](super::FragmentKey) → [`FragmentPorts`](super::FragmentPorts).
+    pub const FRAGMENTS: &str = "FRAGMENTS";
+    /// Mmapable array with one [`Config`](super::Config).
+    pub const CONFIG: &str = "CONFIG";
+    /// Per-CPU hash: [`EventKey`](super::EventKey) → count (u64).
+    pub const EVENTS: &str = "EVENTS";
+    /// Per-CPU array with one [`RejectBudget`](super::RejectBudget).
+    pub const REJECTS: &str = "REJECTS";
 
     /// All of them, in the order in which they are created.
-    pub const ALL: [&str; 12] = [
+    pub const ALL: [&str; 24] = [
         SERVICES,
         MAGLEV,
         BACKENDS,
@@ -82,6 +126,18 @@ pub mod map {
         CONNECTED,
         DATAGRAM,
         STATUS,
+        NODE_PORTS,
+        NODE_ADDRESSES,
+        DEVICES,
+        SOURCE_RANGES,
+        LOCAL_BACKENDS,
+        CONNTRACK,
+        HALF_OPEN,
+        FLOW_SOURCES,
+        FRAGMENTS,
+        CONFIG,
+        EVENTS,
+        REJECTS,
     ];
 }
 

@@ -1,7 +1,7 @@
-//! The one mixing function of the datapath: filter bits and seals.
+//! The one mixing function of the datapath: filter bits, seals and the choice of a backend.
 #![forbid(unsafe_code)]
 
-use crate::abi::FrontendKey;
+use crate::abi::{ConntrackKey, FILTER_WORDS, FrontendKey, NODE_PORT_WORDS, Protocol};
 
 /// Odd constants with well spread bits (the fractional parts of the golden ratio
 /// and of the square root of two).
@@ -44,9 +44,37 @@ pub fn frontend_hash(key: &FrontendKey) -> u64 {
         .0
 }
 
-/// Word index and bit mask of a frontend in the `FILTER` map.
+/// Hash of a whole tuple: the same on every node, so that every node chooses the same
+/// backend for it.
+#[inline(always)]
+pub fn tuple_hash(key: &ConntrackKey) -> u64 {
+    let ([a, b, c, d], [e, f, g, h]) = (key.src.words(), key.dst.words());
+    let ports = u64::from(key.src_port.raw()) << 16 | u64::from(key.dst_port.raw());
+    Mixer::new(ports << 8 | u64::from(key.protocol))
+        .mix(u64::from(a) | u64::from(b) << 32)
+        .mix(u64::from(c) | u64::from(d) << 32)
+        .mix(u64::from(e) | u64::from(f) << 32)
+        .mix(u64::from(g) | u64::from(h) << 32)
+        .0
+}
+
+/// Word index and bit mask of a frontend in the `FILTER` map, and of what packets of a
+/// responder half come from (as a "frontend") in `FLOW_SOURCES`.
 #[inline(always)]
 pub fn filter_bit(key: &FrontendKey) -> (u32, u64) {
     let h = Mixer::new(frontend_hash(key)).finish();
-    ((h >> 6) & (crate::abi::FILTER_WORDS - 1), 1 << (h & 63))
+    ((h >> 6) & (FILTER_WORDS - 1), 1 << (h & 63))
+}
+
+/// Word index and bit mask of a port in the `NODE_PORTS` map; `None` for a protocol that
+/// services do not have.
+#[inline(always)]
+pub const fn node_port_bit(protocol: u8, port: u16) -> Option<(u32, u64)> {
+    let base = match Protocol::from_number(protocol) {
+        Some(Protocol::Tcp) => 0,
+        Some(Protocol::Udp) => NODE_PORT_WORDS / 3,
+        Some(Protocol::Sctp) => NODE_PORT_WORDS / 3 * 2,
+        None => return None,
+    };
+    Some((base + (port as u32 >> 6), 1 << (port & 63)))
 }

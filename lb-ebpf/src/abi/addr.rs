@@ -53,6 +53,25 @@ impl Addr {
         self.words[0] == 0 && self.words[1] == 0 && self.words[2] == MAPPED
     }
 
+    /// The unspecified address of the same family: `::ffff:0.0.0.0` or `::`.
+    #[inline(always)]
+    pub const fn unspecified(self) -> Self {
+        if self.is_v4() {
+            Self::from_v4_word(0)
+        } else {
+            Self::UNSPECIFIED
+        }
+    }
+
+    /// Whether this is the unspecified address of its family.
+    #[inline(always)]
+    pub const fn is_unspecified(self) -> bool {
+        self.words[0] == 0
+            && self.words[1] == 0
+            && (self.words[2] == 0 || self.words[2] == MAPPED)
+            && self.words[3] == 0
+    }
+
     /// The sixteen bytes in network order.
     pub fn octets(self) -> [u8; 16] {
         let mut out = [0; 16];
@@ -84,12 +103,13 @@ impl From<IpAddr> for Addr {
 
 abi_type! {
     /// A port in network byte order.
-    #[derive(Hash)]
+    #[derive(Hash, PartialOrd, Ord)]
     pub struct Port [2] { raw: u16 }
 }
 
 impl Port {
     /// From a number in host byte order.
+    #[inline(always)]
     pub const fn new(port: u16) -> Self {
         Self { raw: port.to_be() }
     }
@@ -107,6 +127,7 @@ impl Port {
     }
 
     /// The number in host byte order.
+    #[inline(always)]
     pub const fn get(self) -> u16 {
         u16::from_be(self.raw)
     }

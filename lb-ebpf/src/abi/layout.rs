@@ -8,12 +8,16 @@
 use std::fmt::Write;
 
 use super::{
-    AffinityEntry, AffinityKey, BackendEntry, BackendFlags, BackendStats, ClientKind,
-    ConnectedFlow, DATAGRAM_FLOWS, DatagramFlow, DatagramFlows, FILTER_WORDS, FoundSocket,
-    FrontendFlags, FrontendKey, FrontendKind, Name, Port, Protocol, Scope, ServiceEntry,
-    ServiceInfo, ServiceStats, SocketLayout, Status, StatusFlags, TableRef, addr::Addr, map,
+    AffinityEntry, AffinityKey, BackendEntry, BackendFlags, BackendStats, ClientKind, Config,
+    ConfigFlags, ConnectedFlow, ConntrackEntry, ConntrackFlags, ConntrackKey, ConntrackState,
+    DATAGRAM_FLOWS, DatagramFlow, DatagramFlows, Device, DeviceClass, DeviceFlags, EventKey,
+    FILTER_WORDS, FoundSocket, FragmentKey, FragmentPorts, FrontendFlags, FrontendKey,
+    FrontendKind, Lifetime, LocalBackendKey, NODE_PORT_WORDS, Name, NextHop, NodeAddress,
+    PacketEvent, Port, Protocol, RejectBudget, Scope, ServiceEntry, ServiceInfo, ServiceStats,
+    SocketLayout, SourceRange, SourceRangeKey, Status, StatusFlags, TICK_NS, TableRef, addr::Addr,
+    map,
 };
-use crate::hash::filter_bit;
+use crate::hash::{filter_bit, node_port_bit, tuple_hash};
 
 /// One field of an ABI type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +61,12 @@ pub enum MapKind {
     Array = 2,
     /// `BPF_MAP_TYPE_LRU_HASH`.
     LruHash = 9,
+    /// `BPF_MAP_TYPE_PERCPU_HASH`.
+    PerCpuHash = 5,
+    /// `BPF_MAP_TYPE_PERCPU_ARRAY`.
+    PerCpuArray = 6,
+    /// `BPF_MAP_TYPE_LPM_TRIE`.
+    LpmTrie = 11,
     /// `BPF_MAP_TYPE_SK_STORAGE`.
     SkStorage = 24,
 }
@@ -82,7 +92,7 @@ const NO_PREALLOC: u32 = 1;
 const MMAPABLE: u32 = 1 << 10;
 
 /// All types, in the order of this module's files.
-pub const TYPES: [Layout; 18] = [
+pub const TYPES: [Layout; 30] = [
     Addr::LAYOUT,
     Port::LAYOUT,
     BackendEntry::LAYOUT,
@@ -101,6 +111,18 @@ pub const TYPES: [Layout; 18] = [
     SocketLayout::LAYOUT,
     Name::LAYOUT,
     Status::LAYOUT,
+    ConntrackKey::LAYOUT,
+    NextHop::LAYOUT,
+    ConntrackEntry::LAYOUT,
+    FragmentKey::LAYOUT,
+    FragmentPorts::LAYOUT,
+    Device::LAYOUT,
+    SourceRange::LAYOUT,
+    SourceRangeKey::LAYOUT,
+    LocalBackendKey::LAYOUT,
+    Config::LAYOUT,
+    EventKey::LAYOUT,
+    RejectBudget::LAYOUT,
 ];
 
 const fn hash<K, V>(name: &'static str, kind: MapKind, flags: u32) -> MapLayout {
@@ -135,6 +157,18 @@ pub const MAPS: [MapLayout; map::ALL.len()] = [
     storage::<ConnectedFlow>(map::CONNECTED),
     storage::<DatagramFlows>(map::DATAGRAM),
     array::<Status>(map::STATUS),
+    array::<u64>(map::NODE_PORTS),
+    hash::<Addr, u32>(map::NODE_ADDRESSES, MapKind::Hash, NO_PREALLOC),
+    hash::<u32, Device>(map::DEVICES, MapKind::Hash, NO_PREALLOC),
+    hash::<SourceRangeKey, u32>(map::SOURCE_RANGES, MapKind::LpmTrie, NO_PREALLOC),
+    hash::<LocalBackendKey, u32>(map::LOCAL_BACKENDS, MapKind::Hash, NO_PREALLOC),
+    hash::<ConntrackKey, ConntrackEntry>(map::CONNTRACK, MapKind::Hash, NO_PREALLOC),
+    hash::<ConntrackKey, ConntrackEntry>(map::HALF_OPEN, MapKind::LruHash, 0),
+    array::<u64>(map::FLOW_SOURCES),
+    hash::<FragmentKey, FragmentPorts>(map::FRAGMENTS, MapKind::LruHash, 0),
+    array::<Config>(map::CONFIG),
+    hash::<EventKey, u64>(map::EVENTS, MapKind::PerCpuHash, 0),
+    hash::<u32, RejectBudget>(map::REJECTS, MapKind::PerCpuArray, 0),
 ];
 
 /// Constants with a meaning in the maps.
@@ -165,6 +199,9 @@ fn constants() -> Vec<(&'static str, u64)> {
         FrontendFlags::KIND_MASK,
         FrontendFlags::LOCAL_SET,
         FrontendFlags::DROP,
+        FrontendFlags::EXTERNAL_DIFFERS,
+        FrontendFlags::SOURCE_RANGES,
+        FrontendFlags::DSR,
         FrontendKind::ClusterIp,
         FrontendKind::NodePort,
         FrontendKind::ExternalIp,
@@ -176,7 +213,51 @@ fn constants() -> Vec<(&'static str, u64)> {
         Scope::External,
         StatusFlags::READY,
         StatusFlags::SYNCED,
+        NODE_PORT_WORDS,
+        TICK_NS,
+        ConfigFlags::EXTERNAL_CLUSTER_IP,
+        ConntrackFlags::INITIATOR,
+        ConntrackFlags::AT_EGRESS,
+        ConntrackFlags::REDIRECT,
+        ConntrackFlags::ENCAPSULATE,
+        ConntrackFlags::MATE_AT_EGRESS,
+        ConntrackFlags::MATE_REDIRECT,
+        ConntrackFlags::PORT_CHOSEN,
+        ConntrackFlags::SNAT,
+        ConntrackFlags::DSR,
+        ConntrackFlags::ONE_WAY,
+        ConntrackState::REPLIED,
+        ConntrackState::ESTABLISHED,
+        ConntrackState::FIN,
+        ConntrackState::RST,
+        DeviceClass::Uplink,
+        DeviceClass::BackendRoute,
+        DeviceClass::PodFacing,
+        DeviceFlags::XDP_REDIRECT,
+        Lifetime::HalfOpen,
+        Lifetime::Established,
+        Lifetime::CloseWait,
+        Lifetime::Closed,
+        Lifetime::UdpNew,
+        Lifetime::UdpStream,
+        NodeAddress::LOCAL,
+        NodeAddress::NODE_PORTS,
+        NodeAddress::LOOPBACK,
+        SourceRangeKey::FULL,
     ]
+}
+
+/// Filter word of a NodePort and hash of a tuple.
+fn packet_hashes() -> (Option<(u32, u64)>, u64) {
+    let key = ConntrackKey {
+        src: Addr::from(std::net::IpAddr::from([192, 0, 2, 7])),
+        dst: Addr::from(std::net::IpAddr::from([10, 96, 0, 1])),
+        src_port: Port::new(40_000),
+        dst_port: Port::new(80),
+        protocol: Protocol::Udp as u8,
+        reserved: [0; 3],
+    };
+    (node_port_bit(key.protocol, 30_080), tuple_hash(&key))
 }
 
 /// Filter bit and seal of one frontend: they change if the hash does.
@@ -225,5 +306,10 @@ pub fn text() -> String {
     line(format_args!(
         "hash: filter word {word}, bit {bit:#x}, seal {seal:#x}"
     ));
+    let (bit, tuple) = packet_hashes();
+    line(format_args!("hash: node port {bit:?}, tuple {tuple:#x}"));
+    for event in PacketEvent::ALL {
+        line(format_args!("event {} = {}", event.name(), event as u32));
+    }
     out
 }

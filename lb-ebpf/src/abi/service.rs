@@ -32,7 +32,7 @@ impl Protocol {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Scope {
-    /// Clients on this node, translated at the socket.
+    /// Clients on this node: sockets, and packets of pods and of this host.
     Internal = 0,
     /// Packets that arrive from elsewhere.
     External = 1,
@@ -63,6 +63,23 @@ impl FrontendKey {
             protocol: protocol as u8,
             scope: Scope::Internal as u8,
         }
+    }
+
+    /// The same frontend in another scope.
+    #[inline(always)]
+    #[must_use]
+    pub const fn in_scope(mut self, scope: Scope) -> Self {
+        self.scope = scope as u8;
+        self
+    }
+
+    /// The frontend of the same port at every node address: what a NodePort is stored under.
+    /// Its address is the unspecified one of the family.
+    #[inline(always)]
+    #[must_use]
+    pub const fn node_port(mut self) -> Self {
+        self.addr = self.addr.unspecified();
+        self
     }
 }
 
@@ -165,6 +182,15 @@ impl FrontendFlags {
     /// With an empty table: endpoints exist, but the policy excludes them; drop
     /// silently instead of refusing (rules C11, C12).
     pub const DROP: u32 = 1 << 4;
+    /// In an entry of the internal scope: packets from outside have an entry of their own
+    /// in the external scope. Without it they use this one.
+    pub const EXTERNAL_DIFFERS: u32 = 1 << 5;
+    /// Sources are checked against `SOURCE_RANGES` (rule E26). Sockets leave such a
+    /// frontend to the packet path, which knows the source.
+    pub const SOURCE_RANGES: u32 = 1 << 6;
+    /// Packets from outside to a remote backend are sent on encapsulated, and the backend's
+    /// node answers directly (DSR).
+    pub const DSR: u32 = 1 << 7;
 }
 
 /// Kind of a frontend.
@@ -221,8 +247,10 @@ abi_type! {
         pub service_type: u8,
         /// Bit 0: internalTrafficPolicy Local; bit 1: externalTrafficPolicy Local.
         pub local_policies: u8,
+        /// Forwarding of packets from outside to remote backends: 0 SNAT, 1 DSR.
+        pub forwarding: u8,
         /// Explicit padding, zero.
-        pub reserved: [u8; 2],
+        pub reserved: u8,
         /// Session-affinity timeout in seconds; 0 means none.
         pub affinity_secs: u32,
         /// Pinned table length; 0 means adaptive.
@@ -245,7 +273,8 @@ impl ServiceInfo {
         family: 0,
         service_type: 0,
         local_policies: 0,
-        reserved: [0; 2],
+        forwarding: 0,
+        reserved: 0,
         affinity_secs: 0,
         pinned_len: 0,
         reserved2: [0; 2],

@@ -10,13 +10,15 @@ use core::{intrinsics::atomic_xadd, ptr};
 use aya_ebpf::{
     Global,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
-    btf_maps::{Array, HashMap, LruHashMap},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, lpm_trie::Key},
     macros::btf_map,
 };
 use lb_ebpf::{
     abi::{
-        AffinityEntry, AffinityKey, BackendEntry, BackendStats, FILTER_WORDS, FrontendKey, Name,
-        ServiceEntry, ServiceInfo, ServiceStats, Status,
+        Addr, AffinityEntry, AffinityKey, BackendEntry, BackendStats, Config, ConntrackEntry,
+        ConntrackKey, Device, EventKey, FILTER_WORDS, FragmentKey, FragmentPorts, FrontendKey,
+        LocalBackendKey, NODE_PORT_WORDS, Name, RejectBudget, ServiceEntry, ServiceInfo,
+        ServiceStats, SourceRange, Status,
     },
     hash::filter_bit,
     tables::{BackendCounter, ServiceCounter, Tables},
@@ -39,6 +41,31 @@ static SERVICE_STATS: Array<ServiceStats, 1024, MMAPABLE> = Array::new();
 static FILTER: Array<u64, { FILTER_WORDS as usize }, MMAPABLE> = Array::new();
 #[btf_map]
 static AFFINITY: LruHashMap<AffinityKey, AffinityEntry, 1024> = LruHashMap::new();
+
+#[btf_map]
+static NODE_PORTS: Array<u64, { NODE_PORT_WORDS as usize }, MMAPABLE> = Array::new();
+#[btf_map]
+static NODE_ADDRESSES: HashMap<Addr, u32, 4096, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+static DEVICES: HashMap<u32, Device, 8192, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+static SOURCE_RANGES: LpmTrie<SourceRange, u32, 65536> = LpmTrie::new();
+#[btf_map]
+static LOCAL_BACKENDS: HashMap<LocalBackendKey, u32, 16384, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+static CONNTRACK: HashMap<ConntrackKey, ConntrackEntry, 1024, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+static HALF_OPEN: LruHashMap<ConntrackKey, ConntrackEntry, 1024> = LruHashMap::new();
+#[btf_map]
+static FLOW_SOURCES: Array<u64, { FILTER_WORDS as usize }, MMAPABLE> = Array::new();
+#[btf_map]
+static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts, 8192> = LruHashMap::new();
+#[btf_map]
+static CONFIG: Array<Config, 1, MMAPABLE> = Array::new();
+#[btf_map]
+static EVENTS: PerCpuHashMap<EventKey, u64, 4096> = PerCpuHashMap::new();
+#[btf_map]
+static REJECTS: PerCpuArray<RejectBudget, 1> = PerCpuArray::new();
 
 // Programs never read these three: they tell tools what the others mean.
 #[btf_map]
