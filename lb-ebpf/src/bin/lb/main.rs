@@ -19,6 +19,8 @@ mod iter;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod packet;
+#[cfg(target_arch = "bpf")]
 mod storage;
 
 #[cfg(not(target_arch = "bpf"))]
