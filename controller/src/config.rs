@@ -1,8 +1,12 @@
 //! The command line of `lb-controller`.
 
+mod conntrack;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use conntrack::ConntrackArgs;
 
 /// Balances Kubernetes Services on this node with eBPF, in place of kube-proxy.
 ///
@@ -110,6 +114,9 @@ pub struct Run {
     /// them an ICMP port-unreachable instead.
     #[arg(long)]
     pub no_netns_walk: bool,
+    /// Connection tracking: sizes, lifetimes, garbage collection.
+    #[command(flatten)]
+    pub conntrack: ConntrackArgs,
 }
 
 /// Where Services and EndpointSlices come from: the API server by default.
