@@ -118,7 +118,9 @@ impl Worker {
                     }
                     // If nobody has taken the last one yet, this one is dropped: retired
                     // frontends are looked for again by the next run.
-                    let _ = report.map(|report| self.reports.try_send(report));
+                    if let Some(report) = report {
+                        let _ = self.reports.try_send(report);
+                    }
                 }
             }
         }

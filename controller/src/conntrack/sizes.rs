@@ -79,17 +79,16 @@ impl FlowSizes {
             .saturating_mul(machine.cpus)
             .max(options.min.into())
             .clamp(FEWEST_CONNECTIONS, MOST_CONNECTIONS);
-        let proven = options.entries.map_or_else(
-            || by_cpus.min(machine.fit(PROVEN_SHARE)),
-            |connections| connections.into(),
-        );
+        let proven = options
+            .entries
+            .map_or_else(|| by_cpus.min(machine.fit(PROVEN_SHARE)), u64::from);
         let half_open = options.half_open_entries.map_or_else(
             || {
                 (proven / 4)
                     .max(FEWEST_CONNECTIONS)
                     .min(machine.fit(HALF_OPEN_SHARE))
             },
-            |connections| connections.into(),
+            u64::from,
         );
         let entries = |connections: u64| (connections * HALVES) as u32;
         Self {

@@ -65,7 +65,7 @@ impl World {
 }
 
 /// Both halves of a flow, seen `ages` ticks ago.
-fn aged(flow: [Record; 2], ages: [u32; 2], state: u32) -> [Record; 2] {
+fn aged(flow: &[Record; 2], ages: [u32; 2], state: u32) -> [Record; 2] {
     let mut ages = ages.into_iter();
     flow.map(|(key, entry)| {
         let last_seen = CLOCK.now - ages.next().unwrap();
@@ -91,8 +91,8 @@ fn count(report: &Report, reason: Reason) -> u64 {
 
 #[test]
 fn both_halves_go_together_and_are_counted_once() {
-    let over = aged(flow(1), [700, 700], PROVEN | ConntrackState::FIN);
-    let alive = aged(flow(2), [700, 3], PROVEN | ConntrackState::FIN);
+    let over = aged(&flow(1), [700, 700], PROVEN | ConntrackState::FIN);
+    let alive = aged(&flow(2), [700, 3], PROVEN | ConntrackState::FIN);
     let world = proven([over, alive]);
     let report = world.sweep();
     assert_eq!(count(&report, Reason::Idle(Lifetime::Closed)), 1);
@@ -107,7 +107,7 @@ fn both_halves_go_together_and_are_counted_once() {
 #[test]
 fn a_flow_that_is_touched_while_it_is_judged_stays_whole() {
     for touched in 0..2 {
-        let over = aged(flow(1), [200, 200], PROVEN | ConntrackState::RST);
+        let over = aged(&flow(1), [200, 200], PROVEN | ConntrackState::RST);
         let world = proven([over]);
         let key = over[touched].0;
         world.proven.before_take(move |records| {
@@ -124,7 +124,7 @@ fn a_flow_that_is_touched_while_it_is_judged_stays_whole() {
 
 #[test]
 fn a_new_flow_of_the_same_tuple_is_not_overwritten_by_what_is_put_back() {
-    let over = aged(flow(1), [200, 200], PROVEN | ConntrackState::RST);
+    let over = aged(&flow(1), [200, 200], PROVEN | ConntrackState::RST);
     let world = proven([over]);
     let key = over[0].0;
     let fresh = ConntrackEntry {
@@ -146,8 +146,8 @@ fn a_new_flow_of_the_same_tuple_is_not_overwritten_by_what_is_put_back() {
 #[test]
 fn a_half_without_mate_is_mended_by_the_second_run() {
     for lost in 0..2 {
-        let whole = aged(flow(1), [20, 20], PROVEN);
-        let world = proven([whole, aged(flow(2), [20, 20], PROVEN)]);
+        let whole = aged(&flow(1), [20, 20], PROVEN);
+        let world = proven([whole, aged(&flow(2), [20, 20], PROVEN)]);
         world.proven.records.borrow_mut().remove(&whole[lost].0);
         assert_eq!(world.sweep_twice().restored, 1);
         let records = world.proven.records.borrow();
@@ -159,7 +159,7 @@ fn a_half_without_mate_is_mended_by_the_second_run() {
 
 #[test]
 fn a_half_of_a_flow_that_is_over_is_not_mended_but_removed() {
-    let over = aged(flow(1), [200, 200], PROVEN | ConntrackState::RST);
+    let over = aged(&flow(1), [200, 200], PROVEN | ConntrackState::RST);
     let world = proven([over]);
     world.proven.records.borrow_mut().remove(&over[0].0);
     let report = world.sweep();
@@ -213,8 +213,8 @@ fn one_way_flows_have_no_mate_to_miss() {
 
 #[test]
 fn leftovers_of_a_promotion_go_and_the_flow_stays() {
-    let alive = aged(flow(1), [5, 5], PROVEN);
-    let leftover = aged(flow(1), [100, 100], 0);
+    let alive = aged(&flow(1), [5, 5], PROVEN);
+    let leftover = aged(&flow(1), [100, 100], 0);
     let world = World {
         half_open: FakeTable::of(leftover),
         ..proven([alive])
@@ -227,7 +227,7 @@ fn leftovers_of_a_promotion_go_and_the_flow_stays() {
 
 #[test]
 fn halves_in_different_tables_are_one_flow() {
-    let [initiator, responder] = aged(flow(1), [100, 20], 0);
+    let [initiator, responder] = aged(&flow(1), [100, 20], 0);
     let world = World {
         half_open: FakeTable::of([initiator]),
         ..World::default()
@@ -244,7 +244,7 @@ fn halves_in_different_tables_are_one_flow() {
 #[test]
 fn udp_flows_of_stale_backends_go_and_tcp_and_sctp_flows_never() {
     for (protocol, flows) in [(Protocol::Tcp, 0), (Protocol::Udp, 1), (Protocol::Sctp, 0)] {
-        let mut world = proven([aged(flow_of(protocol, 1), [0, 0], PROVEN)]);
+        let mut world = proven([aged(&flow_of(protocol, 1), [0, 0], PROVEN)]);
         world.backends.stale.insert(1);
         let report = world.sweep();
         assert_eq!(count(&report, Reason::StaleBackend), flows);
@@ -255,7 +255,7 @@ fn udp_flows_of_stale_backends_go_and_tcp_and_sctp_flows_never() {
 
 #[test]
 fn traffic_does_not_save_a_stale_flow_but_a_new_backend_does() {
-    let flow = aged(flow_of(Protocol::Udp, 1), [0, 0], ConntrackState::REPLIED);
+    let flow = aged(&flow_of(Protocol::Udp, 1), [0, 0], ConntrackState::REPLIED);
     let key = flow[0].0;
     for (new_slot, deleted) in [(1, 1), (2, 0)] {
         let mut world = proven([flow]);
@@ -276,7 +276,7 @@ fn traffic_does_not_save_a_stale_flow_but_a_new_backend_does() {
 
 #[test]
 fn retired_frontends_are_reported_once_no_flow_uses_them() {
-    let flow = aged(flow(1), [5, 5], PROVEN);
+    let flow = aged(&flow(1), [5, 5], PROVEN);
     let used = FrontendKey {
         addr: flow[0].0.dst,
         port: flow[0].0.dst_port,
