@@ -22,6 +22,7 @@ mod sizes;
 mod sweep;
 mod table;
 
+pub(crate) use self::table::initiator_key;
 pub use self::{
     backends::{Backends, Programmed},
     collector::Collector,

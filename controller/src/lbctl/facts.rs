@@ -20,6 +20,7 @@ use nix::{
 use crate::{
     kernel::{self, Features},
     loader::PROGRAMS,
+    maps::{Access, Maps},
     pins::Pins,
     sys,
 };
@@ -48,6 +49,8 @@ pub struct Facts {
     pub programs: Vec<ProgramFact>,
     /// Kernel memory of maps in bytes, by name.
     pub memory: HashMap<&'static str, u64>,
+    /// Elements in use, and how many fit, of maps that programs fill, by name.
+    pub filled: HashMap<&'static str, (u64, u64)>,
 }
 
 /// A program and its attachment.
@@ -117,7 +120,36 @@ pub(super) fn gather(root: &Path, epoch: u32, now_ns: u64) -> Facts {
         pins: pins.dir().to_path_buf(),
         programs,
         memory,
+        filled: filled(&pins.epoch(epoch)),
     }
+}
+
+/// Counts elements; what cannot be read is left out.
+fn filled(epoch: &Path) -> HashMap<&'static str, (u64, u64)> {
+    let Ok(maps) = Maps::open(epoch, Access::Read) else {
+        return HashMap::new();
+    };
+    let counted = [
+        (
+            map::CONNTRACK,
+            maps.conntrack.count(),
+            maps.conntrack.max_entries(),
+        ),
+        (
+            map::HALF_OPEN,
+            maps.half_open.count(),
+            maps.half_open.max_entries(),
+        ),
+        (
+            map::FRAGMENTS,
+            maps.fragments.count(),
+            maps.fragments.max_entries(),
+        ),
+    ];
+    let counted = counted.into_iter();
+    counted
+        .filter_map(|(name, used, capacity)| Some((name, (used.ok()?, capacity.into()))))
+        .collect()
 }
 
 fn program(pins: &Pins, name: &'static str) -> ProgramFact {

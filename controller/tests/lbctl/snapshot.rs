@@ -362,13 +362,18 @@ pub(crate) fn facts() -> Facts {
         now_ns: 1_700_003_700_000_000_000,
         kernel: "6.1.0-21-amd64".into(),
         features: Features { set_retval: true },
-        pins: PathBuf::from("/sys/fs/bpf/lb/abi1"),
+        pins: PathBuf::from("/sys/fs/bpf/lb/abi2"),
         controller: Some(4711),
         programs: vec![attached("lb_release", 51), attached("lb_connect4", 52)],
         memory: HashMap::from([
             ("SERVICES", 12_345),
             ("MAGLEV", 8 << 20),
             ("CONNECTED", 480),
+        ]),
+        filled: HashMap::from([
+            ("CONNTRACK", (1234, 262_144)),
+            ("HALF_OPEN", (56, 65_536)),
+            ("FRAGMENTS", (0, 8192)),
         ]),
     }
 }
