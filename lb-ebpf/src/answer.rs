@@ -32,8 +32,7 @@ const HOPS: u8 = 64;
 /// Turns the packet into its answer and sends it back; drops it where no answer is due.
 #[inline(always)]
 pub fn send<P: Packet>(packet: &mut P, parsed: &Parsed, answer: Answer) -> Verdict {
-    if matches!(parsed.upper, Upper::IcmpError)
-        || matches!(parsed.ip.fragment, Fragment::Later(_))
+    if matches!(parsed.upper, Upper::IcmpError) || matches!(parsed.ip.fragment, Fragment::Later(_))
     {
         return Verdict::Drop;
     }
@@ -43,7 +42,11 @@ pub fn send<P: Packet>(packet: &mut P, parsed: &Parsed, answer: Answer) -> Verdi
         (_, _) if parsed.ip.v4 => icmp(packet, parsed, answer),
         _ => icmpv6(packet, parsed, answer),
     };
-    if made { back(packet, parsed) } else { Verdict::Drop }
+    if made {
+        back(packet, parsed)
+    } else {
+        Verdict::Drop
+    }
 }
 
 /// Towards the sender.
@@ -98,7 +101,11 @@ fn reset<P: Packet>(packet: &mut P, parsed: &Parsed, header: &Tcp) -> bool {
     const LEN: u16 = 20;
     let (ip, key) = (&parsed.ip, &parsed.key);
     let (seq, ack, flags) = if header.flags & tcp::ACK == 0 {
-        (0, header.seq.wrapping_add(header.seq_len), tcp::RST | tcp::ACK)
+        (
+            0,
+            header.seq.wrapping_add(header.seq_len),
+            tcp::RST | tcp::ACK,
+        )
     } else {
         (header.ack, 0, tcp::RST)
     };
@@ -181,7 +188,11 @@ pub(crate) fn ipv6(src: Addr, dst: Addr, len: u16, protocol: u8) -> [u32; 10] {
 /// Transport words that an error embeds: TCP's reach to its checksum field.
 #[inline(always)]
 const fn embedded_words(parsed: &Parsed) -> usize {
-    if let Upper::Tcp(_) = parsed.upper { 5 } else { 2 }
+    if let Upper::Tcp(_) = parsed.upper {
+        5
+    } else {
+        2
+    }
 }
 
 /// One's complement sum of the embedded transport words.

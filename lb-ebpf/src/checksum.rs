@@ -197,7 +197,10 @@ mod tests {
 
     #[test]
     fn udp_without_checksum_stays_without() {
-        let delta = Delta { pseudo: 7, segment: 9 };
+        let delta = Delta {
+            pseudo: 7,
+            segment: 9,
+        };
         assert_eq!(updated_transport(0, delta, true), 0);
         assert_ne!(updated_transport(0, delta, false), 0);
     }

@@ -8,8 +8,7 @@
 
 use crate::{
     abi::{
-        Config, ConntrackEntry, ConntrackFlags, ConntrackKey, ConntrackState, Lifetime,
-        PacketEvent,
+        Config, ConntrackEntry, ConntrackFlags, ConntrackKey, ConntrackState, Lifetime, PacketEvent,
     },
     packet::Packet,
     parse::{Parsed, Upper, tcp},
@@ -202,11 +201,7 @@ pub fn follow<P: Packet, T: PacketTables + Conntrack>(
 
 /// FIN and RST are remembered; a SYN on a flow that has ended starts a new one.
 #[inline(always)]
-fn end<T: Conntrack>(
-    tables: &T,
-    scratch: &mut Scratch,
-    found: &Found<T::Record>,
-) -> Outcome {
+fn end<T: Conntrack>(tables: &T, scratch: &mut Scratch, found: &Found<T::Record>) -> Outcome {
     let Upper::Tcp(header) = scratch.parsed.upper else {
         return Outcome::Continues;
     };
@@ -221,8 +216,8 @@ fn end<T: Conntrack>(
             Some(_) => scratch.mirror.state,
             None => 0,
         };
-        let ended = (state | other) & ConntrackState::RST != 0
-            || state & other & ConntrackState::FIN != 0;
+        let ended =
+            (state | other) & ConntrackState::RST != 0 || state & other & ConntrackState::FIN != 0;
         if ended {
             remove(tables, found.table, scratch);
             return Outcome::Gone;
@@ -383,4 +378,3 @@ pub const fn opens(upper: &Upper) -> bool {
         Upper::IcmpError | Upper::Tunnel => false,
     }
 }
-

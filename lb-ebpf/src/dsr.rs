@@ -18,7 +18,7 @@ use crate::{
     open::{self, Opened, Path},
     packet::{Packet, Verdict},
     parse::{self, Fragment, Parsed, Upper, number, tcp},
-    pipeline,
+    pipeline::{self, Step},
     select::{self, Choice},
     tables::{Conntrack, PacketTables},
 };
@@ -58,41 +58,38 @@ pub(crate) fn receive<P: Packet, T: PacketTables + Conntrack>(
     packet: &mut P,
     tables: &T,
     scratch: &mut Scratch,
-) -> Verdict {
+) -> Step {
+    const PASS: Step = Step::Done(Verdict::Pass);
     let outer = &scratch.parsed.ip;
     let (removed, destination) = (outer.header_len(), outer.dst);
     if outer.fragment != Fragment::Whole || removed as u32 != overhead(outer.v4) {
-        return Verdict::Pass;
+        return PASS;
     }
     if parse::parse_inner(packet, &mut scratch.parsed).is_err() {
-        return Verdict::Pass;
+        return PASS;
     }
     if scratch.parsed.ip.fragment != Fragment::Whole
         && !pipeline::reassembles(packet, tables, &mut scratch.parsed)
     {
-        return Verdict::Pass;
+        return PASS;
     }
     let Some((service, choice)) = destined(tables, destination, &scratch.parsed) else {
         packet.count(PacketEvent::ForeignTunnel, 0);
-        return Verdict::Pass;
+        return PASS;
     };
     match flow(packet, tables, scratch, &service, choice) {
         Opened::Flow => {}
-        Opened::Drop(event, detail) => {
-            packet.count(event, detail);
-            return Verdict::Drop;
-        }
-        Opened::Pass | Opened::Later | Opened::Refuse => return Verdict::Pass,
+        Opened::Drop(event, detail) => return pipeline::dropped(packet, event, detail),
+        Opened::Pass | Opened::Later | Opened::Refuse => return PASS,
     }
     if !packet.pull_front(removed) {
-        packet.count(PacketEvent::RewriteFailed, 0);
-        return Verdict::Drop;
+        return pipeline::dropped(packet, PacketEvent::RewriteFailed, 0);
     }
     for ip in [&mut scratch.parsed.ip, &mut scratch.parsed.embedded] {
         ip.at = ip.at.wrapping_sub(removed);
         ip.upper = ip.upper.wrapping_sub(removed);
     }
-    pipeline::forward(packet, tables, scratch)
+    Step::Forward
 }
 
 /// The service and the backend of this node that an encapsulated packet is for.

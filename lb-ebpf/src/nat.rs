@@ -34,12 +34,7 @@ pub fn rewrite<P: Packet>(packet: &mut P, parsed: &Parsed, to: &ConntrackKey, ho
 }
 
 #[inline(always)]
-fn rewrite_plain<P: Packet>(
-    packet: &mut P,
-    parsed: &Parsed,
-    to: &ConntrackKey,
-    hops: u8,
-) -> bool {
+fn rewrite_plain<P: Packet>(packet: &mut P, parsed: &Parsed, to: &ConntrackKey, hops: u8) -> bool {
     let (ip, from) = (&parsed.ip, &parsed.key);
     if !set_addresses(packet, ip, to.src, to.dst, hops) {
         return false;
@@ -126,12 +121,7 @@ pub(crate) fn set_addresses<P: Packet>(
 /// `to` is what a packet in the direction of the error becomes. A source that is not the
 /// flow's end (a router) keeps its address unless the flow hides its source.
 #[inline(always)]
-fn rewrite_error<P: Packet>(
-    packet: &mut P,
-    parsed: &Parsed,
-    to: &ConntrackKey,
-    hops: u8,
-) -> bool {
+fn rewrite_error<P: Packet>(packet: &mut P, parsed: &Parsed, to: &ConntrackKey, hops: u8) -> bool {
     let (ip, embedded, from) = (&parsed.ip, &parsed.embedded, &parsed.key);
     let hides_source = from.src != to.src;
     let src = if hides_source { to.src } else { ip.src };

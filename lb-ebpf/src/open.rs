@@ -285,7 +285,12 @@ pub(crate) fn make<P: Packet, T: PacketTables + Conntrack>(
     {
         return refusal;
     }
-    if !tables.insert(FlowState::HalfOpen, &scratch.parsed.key, &scratch.entry, true) {
+    if !tables.insert(
+        FlowState::HalfOpen,
+        &scratch.parsed.key,
+        &scratch.entry,
+        true,
+    ) {
         tables.remove(FlowState::HalfOpen, &scratch.mirror_key);
         return Opened::Drop(PacketEvent::NoRecord, 0);
     }
@@ -337,12 +342,20 @@ fn claim_port<P: Packet, T: Conntrack>(
         }
     }
     if quiet == 0 {
-        return Some(Opened::Drop(PacketEvent::PortsExhausted, scratch.entry.slot));
+        return Some(Opened::Drop(
+            PacketEvent::PortsExhausted,
+            scratch.entry.slot,
+        ));
     }
     scratch.entry.src_port = port;
     scratch.aim_at_mirror();
     scratch.make_mirror();
-    if !tables.insert(FlowState::HalfOpen, &scratch.mirror_key, &scratch.mirror, true) {
+    if !tables.insert(
+        FlowState::HalfOpen,
+        &scratch.mirror_key,
+        &scratch.mirror,
+        true,
+    ) {
         return Some(Opened::Drop(PacketEvent::NoRecord, 0));
     }
     packet.count(PacketEvent::PortTaken, 0);
@@ -379,7 +392,12 @@ fn claim<T: Conntrack>(tables: &T, scratch: &mut Scratch) -> Claim {
     }
     scratch.make_mirror();
     let replace = taken.is_some();
-    if tables.insert(FlowState::HalfOpen, &scratch.mirror_key, &scratch.mirror, replace) {
+    if tables.insert(
+        FlowState::HalfOpen,
+        &scratch.mirror_key,
+        &scratch.mirror,
+        replace,
+    ) {
         Claim::Granted
     } else {
         // Another CPU was faster, or there is no room.

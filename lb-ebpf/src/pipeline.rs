@@ -19,6 +19,17 @@ use crate::{
     tables::{Conntrack, PacketTables},
 };
 
+/// What to do next with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing more.
+    Done(Verdict),
+    /// Rewrite it as the record in the scratch says, and send it on.
+    Forward,
+    /// Tell its sender, and count why.
+    Answer(PacketEvent, Answer),
+}
+
 /// Judges a packet.
 #[inline(always)]
 pub fn run<P: Packet, T: PacketTables + Conntrack>(
@@ -26,21 +37,49 @@ pub fn run<P: Packet, T: PacketTables + Conntrack>(
     tables: &T,
     scratch: &mut Scratch,
 ) -> Verdict {
+    let mut step = judge(packet, tables, scratch);
+    if step == Step::Forward {
+        step = forward(packet, tables, scratch);
+    }
+    match step {
+        Step::Done(verdict) => verdict,
+        Step::Forward => Verdict::Pass,
+        Step::Answer(..) if P::PLACE.early => left_to_tc(packet),
+        Step::Answer(event, answer) => {
+            packet.count(event, 0);
+            if tables.may_refuse(packet.tick(), tables.config().rejects_per_tick) {
+                answer::send(packet, &scratch.parsed, answer)
+            } else {
+                packet.count(PacketEvent::RefusalLimited, 0);
+                Verdict::Drop
+            }
+        }
+    }
+}
+
+/// Finds or makes the flow that the packet belongs to.
+#[inline(always)]
+fn judge<P: Packet, T: PacketTables + Conntrack>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+) -> Step {
+    const PASS: Step = Step::Done(Verdict::Pass);
     match parse::parse(packet, &mut scratch.parsed) {
         Ok(()) => {}
         Err(NotOurs::Extensions) => {
             packet.count(PacketEvent::ExtensionHeaders, 0);
-            return Verdict::Pass;
+            return PASS;
         }
-        Err(NotOurs::Foreign | NotOurs::Truncated) => return Verdict::Pass,
+        Err(NotOurs::Foreign | NotOurs::Truncated) => return PASS,
     }
     let parsed = &mut scratch.parsed;
     if parsed.ip.fragment != Fragment::Whole && !reassembles(packet, tables, parsed) {
-        return Verdict::Pass;
+        return PASS;
     }
     if parsed.upper == Upper::Tunnel {
         return if P::PLACE.egress || P::PLACE.pod_facing {
-            Verdict::Pass
+            PASS
         } else {
             dsr::receive(packet, tables, scratch)
         };
@@ -48,46 +87,40 @@ pub fn run<P: Packet, T: PacketTables + Conntrack>(
     let frontend = open::frontend_key(&parsed.key);
     let to_frontend = tables.may_be_frontend(&frontend) || tables.may_be_node_port(&frontend);
     if !to_frontend && !tables.may_be_flow_source(&open::source_key(&parsed.key)) {
-        return Verdict::Pass;
+        return PASS;
     }
-    if let Some(verdict) = known(packet, tables, scratch) {
-        return verdict;
+    if let Some(step) = known(packet, tables, scratch) {
+        return step;
     }
     if !to_frontend
         || scratch.parsed.upper == Upper::IcmpError
         || !open::may_open::<P, T>(tables, &scratch.parsed.key)
     {
-        return Verdict::Pass;
+        return PASS;
     }
     match open::open(packet, tables, scratch) {
-        Opened::Flow => forward(packet, tables, scratch),
-        Opened::Pass => Verdict::Pass,
-        Opened::Later => left_to_tc(packet),
-        Opened::Drop(event, detail) => {
-            packet.count(event, detail);
-            Verdict::Drop
-        }
-        Opened::Refuse => {
-            let answer = refusal(&scratch.parsed.upper);
-            answer_with(packet, tables, scratch, PacketEvent::Refused, answer)
-        }
+        Opened::Flow => Step::Forward,
+        Opened::Pass => PASS,
+        Opened::Later => Step::Done(left_to_tc(packet)),
+        Opened::Drop(event, detail) => dropped(packet, event, detail),
+        Opened::Refuse => Step::Answer(PacketEvent::Refused, refusal(&scratch.parsed.upper)),
     }
 }
 
 /// A packet of a flow that exists; `None` if there is no such flow.
 #[inline(always)]
 fn known<P: Packet, T: PacketTables + Conntrack>(
-    packet: &mut P,
+    packet: &P,
     tables: &T,
     scratch: &mut Scratch,
-) -> Option<Verdict> {
+) -> Option<Step> {
     let mut found = conntrack::find(tables, scratch)?;
     if scratch.entry.has(ConntrackFlags::AT_EGRESS) != P::PLACE.egress {
         // The other half's place: this packet's turn comes later, or has been.
-        return Some(Verdict::Pass);
+        return Some(Step::Done(Verdict::Pass));
     }
     if P::PLACE.early && !may_finish(packet, tables, &scratch.entry) {
-        return Some(left_to_tc(packet));
+        return Some(Step::Done(left_to_tc(packet)));
     }
     if stale(tables, scratch) {
         conntrack::remove(tables, found.table, scratch);
@@ -97,10 +130,16 @@ fn known<P: Packet, T: PacketTables + Conntrack>(
         return None;
     }
     if found.touched && !follow_route(packet, tables, scratch, &found) {
-        packet.count(PacketEvent::NoRoute, 0);
-        return Some(Verdict::Drop);
+        return Some(dropped(packet, PacketEvent::NoRoute, 0));
     }
-    Some(forward(packet, tables, scratch))
+    Some(Step::Forward)
+}
+
+/// Dropped, and counted.
+#[inline(always)]
+pub(crate) fn dropped<P: Packet>(packet: &P, event: PacketEvent, detail: u32) -> Step {
+    packet.count(event, detail);
+    Step::Done(Verdict::Drop)
 }
 
 /// A UDP flow ends when its backend no longer serves while others do (rules I1–I5). Its
@@ -111,9 +150,9 @@ fn stale<T: PacketTables>(tables: &T, scratch: &Scratch) -> bool {
     if key.protocol != Protocol::Udp as u8 || !entry.has(ConntrackFlags::INITIATOR) {
         return false;
     }
-    let serves = tables.backend(entry.slot).is_some_and(|backend| {
-        backend.generation == entry.generation && backend.keeps_flows()
-    });
+    let serves = tables
+        .backend(entry.slot)
+        .is_some_and(|backend| backend.generation == entry.generation && backend.keeps_flows());
     if serves {
         return false;
     }
@@ -144,54 +183,43 @@ fn left_to_tc<P: Packet>(packet: &P) -> Verdict {
 
 /// Rewrites a packet as its flow's record says and sends it on.
 #[inline(always)]
-pub(crate) fn forward<P: Packet, T: PacketTables + Conntrack>(
-    packet: &mut P,
-    tables: &T,
-    scratch: &Scratch,
-) -> Verdict {
+fn forward<P: Packet, T: PacketTables>(packet: &mut P, tables: &T, scratch: &Scratch) -> Step {
     let (parsed, entry) = (&scratch.parsed, &scratch.entry);
-    if entry.flags & (ConntrackFlags::REDIRECT | ConntrackFlags::ENCAPSULATE) == 0 {
-        if entry.has(ConntrackFlags::DSR | ConntrackFlags::AT_EGRESS)
-            && !dsr::clamp_segment_size(packet, tables, parsed)
-        {
-            return broken(packet);
-        }
-        let to = entry.rewritten(parsed.key.protocol);
-        return if nat::rewrite(packet, parsed, &to, 0) {
-            Verdict::Pass
-        } else {
-            broken(packet)
-        };
-    }
-    let (hop, mtu) = (entry.hop, entry.mtu);
-    if P::PLACE.early && !open::finishes(packet, &hop, xdp_flags(packet, tables, &hop)) {
-        return left_to_tc(packet);
-    }
-    // What this host sends itself has a hop limit that nobody has used yet.
-    let hops = u8::from(!P::PLACE.egress);
-    if hops != 0 && parsed.ip.hop_limit <= 1 {
-        return answer_with(packet, tables, scratch, PacketEvent::HopLimit, Answer::HopLimit);
-    }
+    let mut hops = 0;
+    let mut verdict = Verdict::Pass;
     let encapsulates = entry.has(ConntrackFlags::ENCAPSULATE);
-    let room = if encapsulates {
-        mtu.saturating_sub(dsr::overhead(parsed.ip.v4))
-    } else {
-        mtu
-    };
-    if mtu != 0 && parsed.ip.len > room as usize && !packet.is_super_packet() {
-        let answer = Answer::TooBig(room as u16);
-        return answer_with(packet, tables, scratch, PacketEvent::TooBig, answer);
+    if encapsulates || entry.has(ConntrackFlags::REDIRECT) {
+        let hop = entry.hop;
+        if P::PLACE.early && !open::finishes(packet, &hop, xdp_flags(packet, tables, &hop)) {
+            return Step::Done(left_to_tc(packet));
+        }
+        // What this host sends itself has a hop limit that nobody has used yet.
+        hops = u8::from(!P::PLACE.egress);
+        if hops != 0 && parsed.ip.hop_limit <= 1 {
+            return Step::Answer(PacketEvent::HopLimit, Answer::HopLimit);
+        }
+        let mut room = entry.mtu;
+        if encapsulates {
+            room = room.saturating_sub(dsr::overhead(parsed.ip.v4));
+        }
+        if entry.mtu != 0 && parsed.ip.len > room as usize && !packet.is_super_packet() {
+            return Step::Answer(PacketEvent::TooBig, Answer::TooBig(room as u16));
+        }
+        verdict = Verdict::Redirect(hop);
     }
-    let rewritten = if encapsulates {
+    let done = if encapsulates {
         dsr::encapsulate(packet, parsed, entry)
     } else {
-        let to = entry.rewritten(parsed.key.protocol);
-        nat::rewrite(packet, parsed, &to, hops)
+        let answers_client = entry.has(ConntrackFlags::DSR | ConntrackFlags::AT_EGRESS);
+        (!answers_client || dsr::clamp_segment_size(packet, tables, parsed)) && {
+            let to = entry.rewritten(parsed.key.protocol);
+            nat::rewrite(packet, parsed, &to, hops)
+        }
     };
-    if rewritten {
-        Verdict::Redirect(hop)
+    if done {
+        Step::Done(verdict)
     } else {
-        broken(packet)
+        dropped(packet, PacketEvent::RewriteFailed, 0)
     }
 }
 
@@ -201,12 +229,6 @@ fn xdp_flags<P: Packet, T: PacketTables>(packet: &P, tables: &T, hop: &NextHop) 
         return 0;
     }
     tables.device(hop.ifindex).map_or(0, |device| device.flags)
-}
-
-#[inline(always)]
-fn broken<P: Packet>(packet: &P) -> Verdict {
-    packet.count(PacketEvent::RewriteFailed, 0);
-    Verdict::Drop
 }
 
 /// Once a tick, and at the first packet of a half: asks the FIB where packets that do not
@@ -248,26 +270,6 @@ const fn refusal(upper: &Upper) -> Answer {
         Upper::Tcp(_) => Answer::Reset,
         _ => Answer::PortUnreachable,
     }
-}
-
-/// Turns the packet into an answer to its sender, if this hook and the budget allow it.
-#[inline(always)]
-fn answer_with<P: Packet, T: PacketTables>(
-    packet: &mut P,
-    tables: &T,
-    scratch: &Scratch,
-    event: PacketEvent,
-    answer: Answer,
-) -> Verdict {
-    if P::PLACE.early {
-        return left_to_tc(packet);
-    }
-    packet.count(event, 0);
-    if !tables.may_refuse(packet.tick(), tables.config().rejects_per_tick) {
-        packet.count(PacketEvent::RefusalLimited, 0);
-        return Verdict::Drop;
-    }
-    answer::send(packet, &scratch.parsed, answer)
 }
 
 /// Gives a fragment the ports of its datagram. `false` if it has to be left alone.

@@ -8,8 +8,8 @@
 
 use crate::{
     abi::{
-        Addr, AffinityKey, ConnectedFlow, DATAGRAM_FLOWS, DatagramFlow, FrontendFlags, FrontendKey, Port,
-        ServiceEntry,
+        Addr, AffinityKey, ConnectedFlow, DATAGRAM_FLOWS, DatagramFlow, FrontendFlags, FrontendKey,
+        Port, ServiceEntry,
     },
     select::{self, Choice},
     tables::{BackendCounter, Environment, FlowTable, ServiceCounter, Socket, Tables},

@@ -39,14 +39,8 @@ pub(crate) fn route(ctx: *mut c_void, ifindex: u32, query: &Query) -> Route {
         parameters.__bindgen_anon_4.ipv6_dst = query.dst.words();
     }
     // SAFETY: the context is this hook's; the structure outlives the call.
-    let answer = unsafe {
-        bpf_fib_lookup(
-            ctx,
-            &raw mut parameters,
-            size_of::<Parameters>() as i32,
-            0,
-        )
-    };
+    let answer =
+        unsafe { bpf_fib_lookup(ctx, &raw mut parameters, size_of::<Parameters>() as i32, 0) };
     let hop = |dst_mac, src_mac| NextHop {
         ifindex: parameters.ifindex,
         dst_mac,

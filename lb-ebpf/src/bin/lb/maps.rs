@@ -20,14 +20,12 @@ use lb_ebpf::{
     abi::{
         Addr, AffinityEntry, AffinityKey, BackendEntry, BackendStats, Config, ConntrackEntry,
         ConntrackKey, Device, EventKey, FILTER_WORDS, FragmentKey, FragmentPorts, FrontendKey,
-        LocalBackendKey, NODE_PORT_WORDS, Name, PacketEvent, RejectBudget, ServiceEntry,
-        ServiceInfo, ServiceStats, SourceRange, SourceRangeKey, Status,
+        LocalBackendKey, NODE_PORT_WORDS, Name, RejectBudget, ServiceEntry, ServiceInfo,
+        ServiceStats, SourceRange, SourceRangeKey, Status,
     },
     conntrack::Scratch,
     hash::{filter_bit, node_port_bit},
-    tables::{
-        BackendCounter, Conntrack, FlowState, PacketTables, Record, ServiceCounter, Tables,
-    },
+    tables::{BackendCounter, Conntrack, FlowState, PacketTables, Record, ServiceCounter, Tables},
 };
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
@@ -131,7 +129,9 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn host_netns(&self) -> u64 {
-        CONFIG.get_ptr(0).map_or(0, |config| copy(config).host_netns)
+        CONFIG
+            .get_ptr(0)
+            .map_or(0, |config| copy(config).host_netns)
     }
 
     #[inline(always)]
@@ -371,15 +371,18 @@ pub(crate) fn scratch() -> Option<&'static mut Scratch> {
     // SAFETY: the pointer comes from a successful lookup. No other program runs on this CPU
     // until this one returns (packet hooks run with softirqs disabled), and this one asks
     // once.
-    SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
+    SCRATCH
+        .get_ptr_mut(0)
+        .map(|scratch| unsafe { &mut *scratch })
 }
 
-/// Counts an event at a device.
+/// Counts an event, given by its number, at a device. Returns 0: a global subprogram
+/// has to return something.
 #[inline(always)]
-pub(crate) fn count_event(ifindex: u32, event: PacketEvent, detail: u32) {
+pub(crate) fn count_event(ifindex: u32, event: u32, detail: u32) -> u32 {
     let key = EventKey {
         ifindex,
-        event: event as u32,
+        event,
         detail,
     };
     if let Some(count) = EVENTS.get_ptr_mut(key) {
@@ -389,6 +392,7 @@ pub(crate) fn count_event(ifindex: u32, event: PacketEvent, detail: u32) {
         // A full map loses new kinds of events, not packets.
         let _ = EVENTS.insert(key, 1, u64::from(BPF_NOEXIST));
     }
+    0
 }
 
 /// Kernel features, set by the loader; the verifier prunes what is off.

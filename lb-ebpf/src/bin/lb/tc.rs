@@ -28,8 +28,8 @@ use lb_ebpf::{
 
 use crate::{
     clock, fib,
-    maps::{Maps, count_event, scratch},
-    subprograms::lb_updated_crc,
+    maps::{Maps, scratch},
+    subprograms::{lb_count_event, lb_updated_crc},
 };
 
 /// `TC_ACT_UNSPEC`, `TCX_NEXT`: whoever comes next decides.
@@ -155,7 +155,11 @@ impl<A: At> Packet for Buffer<A> {
 
     #[inline(always)]
     fn fix_checksum(&mut self, at: usize, delta: Delta, udp: bool) -> bool {
-        let mangled = if udp { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
+        let mangled = if udp {
+            u64::from(BPF_F_MARK_MANGLED_0)
+        } else {
+            0
+        };
         let replace = |difference: u32, flags: u64| {
             // SAFETY: the context is this hook's. Size 0 (the low bits of the flags) says
             // that `to` is a difference.
@@ -207,8 +211,7 @@ impl<A: At> Packet for Buffer<A> {
     #[inline(always)]
     fn pull_front(&mut self, len: usize) -> bool {
         // SAFETY: the context is this hook's.
-        let shrunk =
-            unsafe { bpf_skb_adjust_room(self.skb, -(len as i32), BPF_ADJ_ROOM_MAC, 0) };
+        let shrunk = unsafe { bpf_skb_adjust_room(self.skb, -(len as i32), BPF_ADJ_ROOM_MAC, 0) };
         shrunk == 0
     }
 
@@ -239,7 +242,7 @@ impl<A: At> Packet for Buffer<A> {
 
     #[inline(always)]
     fn count(&self, event: PacketEvent, detail: u32) {
-        count_event(self.ifindex(), event, detail);
+        lb_count_event(self.ifindex(), event as u32, detail);
     }
 }
 

@@ -20,8 +20,8 @@ use lb_ebpf::{
 
 use crate::{
     clock, fib,
-    maps::{Maps, count_event, scratch},
-    subprograms::lb_updated_crc,
+    maps::{Maps, scratch},
+    subprograms::{lb_count_event, lb_updated_crc},
 };
 
 /// A frame at an XDP hook.
@@ -166,7 +166,7 @@ impl Packet for Frame {
 
     #[inline(always)]
     fn count(&self, event: PacketEvent, detail: u32) {
-        count_event(self.ifindex(), event, detail);
+        lb_count_event(self.ifindex(), event as u32, detail);
     }
 }
 
