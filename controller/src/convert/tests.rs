@@ -28,6 +28,7 @@ fn d4_only_this_nodes_zone_counts_and_an_empty_one_is_none() {
     let zone = |zone: Option<&str>| {
         Some(Event::Node(NodeInfo {
             zone: zone.map(Into::into),
+            ..NodeInfo::default()
         }))
     };
     assert_eq!(

@@ -70,10 +70,12 @@ fn service(vip: std::net::IpAddr, pinned_len: Option<u32>) -> Service {
         cluster_ips: vec![vip],
         external_ips: Vec::new(),
         load_balancer_ips: Vec::new(),
+        source_ranges: Box::default(),
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
         affinity_secs: None,
         pinned_len,
+        forwarding: None,
         ports: vec![port(Protocol::Tcp, "tcp"), port(Protocol::Udp, "udp")],
     }
 }

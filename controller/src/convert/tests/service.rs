@@ -63,10 +63,12 @@ fn a_plain_service_becomes_a_record() {
             cluster_ips: vec!["10.96.0.1".parse().unwrap()],
             external_ips: vec![],
             load_balancer_ips: vec![],
+            source_ranges: Box::default(),
             internal_policy: TrafficPolicy::Cluster,
             external_policy: TrafficPolicy::Cluster,
             affinity_secs: None,
             pinned_len: None,
+            forwarding: None,
             ports: vec![ServicePort {
                 name: "http".into(),
                 protocol: Protocol::Tcp,
