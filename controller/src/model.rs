@@ -51,6 +51,14 @@ impl Family {
         }
     }
 
+    /// The unspecified address: as a frontend, every address of the node.
+    pub const fn unspecified(self) -> IpAddr {
+        match self {
+            Self::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            Self::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        }
+    }
+
     /// 4 or 6.
     pub const fn number(self) -> u8 {
         match self {

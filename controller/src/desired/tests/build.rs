@@ -7,7 +7,7 @@ pub(super) use lb_ebpf::abi::BackendFlags;
 use super::super::DesiredService;
 pub(super) use crate::model::{
     Endpoint, EndpointSlice, Family, NodeHint, NodeInfo, ObjectName, Protocol, Service,
-    ServicePort, ServiceType, SlicePort, TrafficPolicy,
+    ServicePort, ServiceType, Settings, SlicePort, TrafficPolicy,
 };
 
 pub(super) fn ip(text: &str) -> IpAddr {

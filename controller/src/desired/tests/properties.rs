@@ -91,7 +91,7 @@ proptest! {
         endpoints.sort_by_key(|e| e.addr);
         endpoints.dedup_by_key(|e| e.addr);
         let expected = reference::verdict(&service, &endpoints, zone);
-        let desired = desired(&name(), &service, &[&slice(&endpoints)], &node(zone));
+        let desired = desired(&name(), &service, &[&slice(&endpoints)], &node(zone), Settings::default());
         let set = |flag| -> BTreeSet<_> {
             let members = desired[0].backends.iter().filter(|b| b.flags & flag != 0);
             members.map(|b| b.addr).collect()
@@ -121,7 +121,7 @@ proptest! {
         let shift = rotation % reordered.len();
         reordered.rotate_left(shift);
         let run = |slices: &[EndpointSlice]| {
-            desired(&name(), &service, &slices.iter().collect::<Vec<_>>(), &node(zone))
+            desired(&name(), &service, &slices.iter().collect::<Vec<_>>(), &node(zone), Settings::default())
         };
         prop_assert_eq!(run(&slices), run(&reordered));
     }
@@ -134,7 +134,7 @@ proptest! {
     ) {
         let slices: Vec<_> = contents.iter().map(|endpoints| slice(endpoints)).collect();
         let desired =
-            desired(&name(), &service, &slices.iter().collect::<Vec<_>>(), &node(zone));
+            desired(&name(), &service, &slices.iter().collect::<Vec<_>>(), &node(zone), Settings::default());
         let known: BTreeSet<_> = contents.iter().flatten().map(|e| e.addr).collect();
         let backends = &desired[0].backends;
         prop_assert!(backends.is_sorted_by_key(|b| (b.addr, b.port)));
