@@ -43,6 +43,10 @@ impl Planner {
         // An internal entry goes before the external one that it refers to.
         gone.sort_by_key(|key| key.scope);
         for key in gone {
+            // After a restore, an entry may have a new owner already.
+            if self.owners.get(&held_as(&key)) != Some(name) && self.is_programmed(&key) {
+                continue;
+            }
             batch.removed_frontends.push(key);
             if !held.contains(&held_as(&key)) {
                 self.give_up(name, &held_as(&key), batch);

@@ -212,20 +212,18 @@ impl Planner {
             }
             let service = by_id.get_mut(&entry.service_id);
             let held = held_as(&key);
-            match (self.owners.get(&held), service) {
-                (None, Some((name, programmed))) => {
-                    self.filter.add(&held, &mut unused);
-                    self.owners.insert(held, name.clone());
-                    programmed.frontends.push((key, entry));
-                    self.entries += 1;
-                }
-                (Some(owner), Some((name, programmed))) if owner == name => {
-                    programmed.frontends.push((key, entry));
-                    self.entries += 1;
-                }
-                // Of nobody, or the rest of an interrupted change of hands.
-                _ => orphans.frontends.push(key),
+            let Some((name, programmed)) = service else {
+                orphans.frontends.push(key);
+                continue;
+            };
+            // An external entry may be the rest of an interrupted change of hands: then it
+            // goes when its service is planned.
+            if !self.owners.contains_key(&held) {
+                self.filter.add(&held, &mut unused);
+                self.owners.insert(held, name.clone());
             }
+            programmed.frontends.push((key, entry));
+            self.entries += 1;
         }
     }
 
