@@ -1,6 +1,7 @@
 //! Facts about the desired state; `table` has a row per rule of semantics C and D.
 
 mod build;
+mod outside;
 mod properties;
 mod reference;
 mod table;
