@@ -124,7 +124,7 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
     let stop = CancellationToken::new();
     serve(options, &health, refresh, &stop).await?;
 
-    let reconciler = Reconciler::start(place)?;
+    let reconciler = Reconciler::start(place, options.settings())?;
     let adopted = reconciler.datapath().is_some();
     let (events, received) = mpsc::channel(QUEUE);
     let (state, states) = watch::channel(SourceState::default());

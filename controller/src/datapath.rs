@@ -25,7 +25,7 @@ use crate::{
     loader::{self, Cgroup, LoadError, MapSizes, Programs},
     maps::{Access, Maps, MapsError},
     pins::Pins,
-    plan::{Batch, Capacity, NoRoom, Snapshot, Usage},
+    plan::{Batch, Capacity, Limits, NoRoom, Snapshot, Usage},
 };
 
 /// Maps that every epoch shares: state of sockets, flows and clients, what the node is
@@ -235,6 +235,14 @@ impl Datapath {
         &self.maps
     }
 
+    /// Capacities of the maps that never grow.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            source_ranges: self.maps.source_ranges.max_entries(),
+            local_backends: self.maps.local_backends.max_entries(),
+        }
+    }
+
     /// Where it lives.
     pub fn place(&self) -> &Place {
         &self.place
@@ -283,6 +291,8 @@ impl Datapath {
             frontends: self.maps.services.dump()?,
             backends: self.maps.backends.iter().collect(),
             zones: self.maps.zones.dump()?,
+            source_ranges: self.maps.source_ranges.dump()?,
+            local_backends: self.maps.local_backends.dump()?,
         })
     }
 

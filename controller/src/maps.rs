@@ -4,6 +4,8 @@
 //! Sizes of keys and values are checked once, here, when a map is opened; after that
 //! nothing can read or write past an element.
 
+mod trie;
+
 use std::{
     io,
     marker::PhantomData,
@@ -13,9 +15,10 @@ use std::{
 
 use aya::maps::{MapData, MapError};
 use lb_ebpf::abi::{
-    AffinityEntry, AffinityKey, BackendEntry, BackendStats, FrontendKey, Name, ServiceEntry,
-    ServiceInfo, ServiceStats, Status, map,
+    AffinityEntry, AffinityKey, BackendEntry, BackendStats, FrontendKey, LocalBackendKey, Name,
+    ServiceEntry, ServiceInfo, ServiceStats, Status, map,
 };
+pub use trie::SourceRanges;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::sys::{self, BatchError, Mapping};
@@ -228,6 +231,12 @@ pub struct Maps {
     pub zones: HashTable<u32, Name>,
     /// `FILTER`.
     pub filter: MappedArray<u64>,
+    /// `NODE_PORTS`.
+    pub node_ports: MappedArray<u64>,
+    /// `SOURCE_RANGES`.
+    pub source_ranges: SourceRanges,
+    /// `LOCAL_BACKENDS`.
+    pub local_backends: HashTable<LocalBackendKey, u32>,
     /// `AFFINITY`.
     pub affinity: HashTable<AffinityKey, AffinityEntry>,
     /// `STATUS`.
@@ -261,6 +270,9 @@ impl Maps {
             service_info: MappedArray::new(&open(map::SERVICE_INFO)?, map::SERVICE_INFO, access)?,
             zones: HashTable::new(open(map::ZONES)?, map::ZONES)?,
             filter: MappedArray::new(&open(map::FILTER)?, map::FILTER, access)?,
+            node_ports: MappedArray::new(&open(map::NODE_PORTS)?, map::NODE_PORTS, access)?,
+            source_ranges: SourceRanges::new(open(map::SOURCE_RANGES)?, map::SOURCE_RANGES)?,
+            local_backends: HashTable::new(open(map::LOCAL_BACKENDS)?, map::LOCAL_BACKENDS)?,
             affinity: HashTable::new(open(map::AFFINITY)?, map::AFFINITY)?,
             status: MappedArray::new(&open(map::STATUS)?, map::STATUS, access)?,
         })
