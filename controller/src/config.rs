@@ -1,10 +1,14 @@
 //! The command line of `lb-controller`.
 
+mod conntrack;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::model::{ForwardingMode, Settings};
+
+pub use conntrack::ConntrackArgs;
 
 /// Balances Kubernetes Services on this node with eBPF, in place of kube-proxy.
 ///
@@ -120,6 +124,9 @@ pub struct Run {
     /// them an ICMP port-unreachable instead.
     #[arg(long)]
     pub no_netns_walk: bool,
+    /// Connection tracking: sizes, lifetimes, garbage collection.
+    #[command(flatten)]
+    pub conntrack: ConntrackArgs,
 }
 
 /// Where Services and EndpointSlices come from: the API server by default.
