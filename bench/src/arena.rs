@@ -10,7 +10,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use lb_controller::{
-    datapath::{self, Place},
+    datapath::{self, Network, Place},
+    devices::{Inventory, Options},
     kernel::Features,
     loader::Cgroup,
     pins::Pins,
@@ -79,6 +80,7 @@ impl Arena {
             affinity_entries: 65_536,
             node_name: name.to_owned(),
             source: "files",
+            network: Network::new(Options::default(), Inventory::default()),
         })
     }
 

@@ -1,8 +1,12 @@
 //! The command line of `lb-controller`.
 
+mod network;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use self::network::NetworkArgs;
 
 /// Balances Kubernetes Services on this node with eBPF, in place of kube-proxy.
 ///
@@ -110,6 +114,9 @@ pub struct Run {
     /// them an ICMP port-unreachable instead.
     #[arg(long)]
     pub no_netns_walk: bool,
+    /// Devices, addresses and packets.
+    #[command(flatten)]
+    pub network: NetworkArgs,
 }
 
 /// Where Services and EndpointSlices come from: the API server by default.

@@ -13,7 +13,8 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::{self, Run},
-    datapath::{DatapathError, Place},
+    datapath::{DatapathError, Network, Place},
+    devices::{Inventory, watch::Watcher},
     exit::{Exit, sentence},
     health::{self, Health},
     kernel::{self, Features, Unsuitable},
@@ -103,6 +104,12 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
     let reaper = Reaper::start(pins.clone(), !options.no_netns_walk)
         .map_err(|source| io_error_of("cannot start the thread that ends stale sockets", source))?;
 
+    let (watcher, inventory) = Watcher::start()
+        .await
+        .map_err(|source| io_error_of("cannot ask rtnetlink for the devices", source))?;
+    let network = Network::new(options.network.options(), inventory);
+    network.preflight();
+
     let source = source(options, &node_name).await?;
     let place = Place {
         pins,
@@ -115,6 +122,7 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
             Source::Files(_) => "files",
             Source::Api(_) => "api",
         },
+        network,
     };
     info!(node = node_name, kernel = kernel::release(), cgroup = %cgroup_path.display(),
         version = env!("CARGO_PKG_VERSION"), "starting");
@@ -129,6 +137,8 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
     let (events, received) = mpsc::channel(QUEUE);
     let (state, states) = watch::channel(SourceState::default());
     tokio::spawn(report_state(states));
+    let (inventories, observed) = mpsc::channel(1);
+    tokio::spawn(watcher.run(inventories));
     let source = source.run(events, state, stop.clone());
     let daemon = Daemon {
         reconciler,
@@ -137,6 +147,7 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
         health,
         received,
         refreshed,
+        observed,
         options,
     };
     let result = tokio::select! {
@@ -160,6 +171,8 @@ struct Daemon<'a> {
     health: Arc<Health>,
     received: mpsc::Receiver<Vec<Event>>,
     refreshed: mpsc::Receiver<oneshot::Sender<()>>,
+    /// What this node's network looks like, after each change.
+    observed: mpsc::Receiver<Inventory>,
     options: &'a Run,
 }
 
@@ -184,6 +197,12 @@ impl Daemon<'_> {
                         metrics::scrape(datapath, self.reconciler.usage());
                     }
                     let _ = done.send(());
+                }
+                Some(inventory) = self.observed.recv() => {
+                    // The next look at the network repeats what failed.
+                    if let Err(error) = self.reconciler.observe_network(inventory) {
+                        error!(error = sentence(&error), "cannot follow the devices");
+                    }
                 }
                 _ = tick.tick() => self.reconciler.idle(),
             }

@@ -13,8 +13,8 @@ use std::{
 
 use aya::maps::{MapData, MapError};
 use lb_ebpf::abi::{
-    AffinityEntry, AffinityKey, BackendEntry, BackendStats, FrontendKey, Name, ServiceEntry,
-    ServiceInfo, ServiceStats, Status, map,
+    Addr, AffinityEntry, AffinityKey, BackendEntry, BackendStats, Config, Device, FrontendKey,
+    Name, ServiceEntry, ServiceInfo, ServiceStats, Status, map,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -232,6 +232,12 @@ pub struct Maps {
     pub affinity: HashTable<AffinityKey, AffinityEntry>,
     /// `STATUS`.
     pub status: MappedArray<Status>,
+    /// `CONFIG`.
+    pub config: MappedArray<Config>,
+    /// `DEVICES`.
+    pub devices: HashTable<u32, Device>,
+    /// `NODE_ADDRESSES`.
+    pub node_addresses: HashTable<Addr, u32>,
 }
 
 impl Maps {
@@ -263,6 +269,9 @@ impl Maps {
             filter: MappedArray::new(&open(map::FILTER)?, map::FILTER, access)?,
             affinity: HashTable::new(open(map::AFFINITY)?, map::AFFINITY)?,
             status: MappedArray::new(&open(map::STATUS)?, map::STATUS, access)?,
+            config: MappedArray::new(&open(map::CONFIG)?, map::CONFIG, access)?,
+            devices: HashTable::new(open(map::DEVICES)?, map::DEVICES)?,
+            node_addresses: HashTable::new(open(map::NODE_ADDRESSES)?, map::NODE_ADDRESSES)?,
         })
     }
 }

@@ -7,7 +7,8 @@ use std::{
 };
 
 use lb_controller::{
-    datapath::{Place, cleanup},
+    datapath::{Network, Place, cleanup},
+    devices::{Inventory, Options},
     kernel::{Features, check_bpffs, find_cgroup2},
     loader::Cgroup,
     pins::Pins,
@@ -58,6 +59,7 @@ impl Sandbox {
             affinity_entries: 1024,
             node_name: "races".into(),
             source: "files",
+            network: Network::new(Options::default(), Inventory::default()),
         }
     }
 }
