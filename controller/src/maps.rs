@@ -5,6 +5,7 @@
 //! nothing can read or write past an element.
 
 mod events;
+mod trie;
 
 use std::{
     io,
@@ -15,13 +16,13 @@ use std::{
 
 use aya::maps::{MapData, MapError};
 use lb_ebpf::abi::{
-    AffinityEntry, AffinityKey, BackendEntry, BackendStats, Config, ConntrackEntry, ConntrackKey,
-    Device, FragmentKey, FragmentPorts, FrontendKey, Name, ServiceEntry, ServiceInfo, ServiceStats,
-    Status, map,
+    Addr, AffinityEntry, AffinityKey, BackendEntry, BackendStats, Config, ConntrackEntry,
+    ConntrackKey, Device, FragmentKey, FragmentPorts, FrontendKey, LocalBackendKey, Name,
+    ServiceEntry, ServiceInfo, ServiceStats, Status, map,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-pub use self::events::EventTable;
+pub use self::{events::EventTable, trie::SourceRanges};
 
 use crate::{
     conntrack::FlowSizes,
@@ -309,6 +310,12 @@ pub struct Maps {
     pub zones: HashTable<u32, Name>,
     /// `FILTER`.
     pub filter: MappedArray<u64>,
+    /// `NODE_PORTS`.
+    pub node_ports: MappedArray<u64>,
+    /// `SOURCE_RANGES`.
+    pub source_ranges: SourceRanges,
+    /// `LOCAL_BACKENDS`.
+    pub local_backends: HashTable<LocalBackendKey, u32>,
     /// `AFFINITY`.
     pub affinity: HashTable<AffinityKey, AffinityEntry>,
     /// `STATUS`.
@@ -325,6 +332,8 @@ pub struct Maps {
     pub devices: HashTable<u32, Device>,
     /// `EVENTS`.
     pub events: EventTable,
+    /// `NODE_ADDRESSES`.
+    pub node_addresses: HashTable<Addr, u32>,
 }
 
 impl Maps {
@@ -363,6 +372,9 @@ impl Maps {
             service_info: MappedArray::new(&open(map::SERVICE_INFO)?, map::SERVICE_INFO, access)?,
             zones: HashTable::new(open(map::ZONES)?, map::ZONES)?,
             filter: MappedArray::new(&open(map::FILTER)?, map::FILTER, access)?,
+            node_ports: MappedArray::new(&open(map::NODE_PORTS)?, map::NODE_PORTS, access)?,
+            source_ranges: SourceRanges::new(open(map::SOURCE_RANGES)?, map::SOURCE_RANGES)?,
+            local_backends: HashTable::new(open(map::LOCAL_BACKENDS)?, map::LOCAL_BACKENDS)?,
             affinity: HashTable::new(open(map::AFFINITY)?, map::AFFINITY)?,
             status: MappedArray::new(&open(map::STATUS)?, map::STATUS, access)?,
             conntrack: HashTable::new(open(map::CONNTRACK)?, map::CONNTRACK)?,
@@ -371,6 +383,7 @@ impl Maps {
             config: MappedArray::new(&open(map::CONFIG)?, map::CONFIG, access)?,
             devices: HashTable::new(open(map::DEVICES)?, map::DEVICES)?,
             events: EventTable::new(open(map::EVENTS)?)?,
+            node_addresses: HashTable::new(open(map::NODE_ADDRESSES)?, map::NODE_ADDRESSES)?,
         })
     }
 }
