@@ -15,7 +15,7 @@ use crate::{
     config::{self, Run},
     conntrack::{Collector, FlowSizes, Machine, Report, lifetimes},
     datapath::{DatapathError, Network, Place},
-    devices::{Inventory, watch::Watcher},
+    devices::{self, Inventory, watch::Watcher},
     exit::{Exit, sentence},
     health::{self, Health},
     kernel::{self, Features, Unsuitable},
@@ -111,7 +111,11 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
     let (watcher, inventory) = Watcher::start()
         .await
         .map_err(|source| io_error_of("cannot ask rtnetlink for the devices", source))?;
-    let network = Network::new(options.network.options(), inventory);
+    let choices = devices::Options {
+        lifetimes: lifetimes(&options.conntrack),
+        ..options.network.options()
+    };
+    let network = Network::new(choices, inventory);
     network.preflight();
 
     let source = source(options, &node_name).await?;
@@ -122,7 +126,6 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
         features: Features::probe(),
         affinity_entries: options.affinity_entries,
         flow_sizes: FlowSizes::new(&options.conntrack, Machine::current()),
-        lifetimes: lifetimes(&options.conntrack),
         node_name: node_name.clone(),
         source: match source {
             Source::Files(_) => "files",

@@ -8,15 +8,13 @@ pub(crate) mod report;
 use std::{
     collections::HashMap,
     net::{IpAddr, UdpSocket},
-    time::Duration,
 };
 
 use lb_ebpf::abi::{Addr, Device, DeviceClass, DeviceFlags, map};
-use nix::time::{ClockId, clock_gettime};
 use tracing::warn;
 
 use self::report::DeviceReport;
-use super::{Datapath, DatapathError};
+use super::{Datapath, DatapathError, now_monotonic_ns};
 use crate::{
     apply::ApplyError,
     devices::{
@@ -53,14 +51,12 @@ impl Network {
                 tell network namespaces apart (5.14)");
             0
         });
-        let started_ns = clock_gettime(ClockId::CLOCK_MONOTONIC)
-            .map_or(0, |now| Duration::from(now).as_nanos() as u64);
         let devices = classify(&inventory, &options);
         Self {
             options,
             inventory,
             host_netns,
-            started_ns,
+            started_ns: now_monotonic_ns(),
             devices,
             links: DeviceLinks::default(),
             reports: Vec::new(),

@@ -1,10 +1,9 @@
 //! The contents of `CONFIG`. Pure.
 
-use std::time::Duration;
-
-use lb_ebpf::abi::{Config, ConfigFlags, Lifetime, TICK_NS};
+use lb_ebpf::abi::{Config, ConfigFlags, TICK_NS};
 
 use super::Options;
+use crate::conntrack::ticks;
 
 /// What the packet programs are told about this node. `now_ns` is the monotonic clock.
 pub fn config(options: &Options, host_netns: u64, now_ns: u64) -> Config {
@@ -30,41 +29,11 @@ pub fn config(options: &Options, host_netns: u64, now_ns: u64) -> Config {
     }
 }
 
-/// Lifetimes of flows where nothing else is asked for, in ticks.
-pub fn default_lifetimes() -> [u32; Lifetime::COUNT] {
-    let mut lifetimes = [0; Lifetime::COUNT];
-    for (class, seconds) in [
-        (Lifetime::HalfOpen, 60),
-        (Lifetime::Established, 24 * 3600),
-        (Lifetime::CloseWait, 3600),
-        (Lifetime::Closed, 10),
-        (Lifetime::UdpNew, 30),
-        (Lifetime::UdpStream, 180),
-    ] {
-        lifetimes[class as usize] = ticks(Duration::from_secs(seconds));
-    }
-    lifetimes
-}
-
-/// A duration in ticks, rounded up, at least one.
-fn ticks(duration: Duration) -> u32 {
-    let ticks = duration.as_nanos().div_ceil(u128::from(TICK_NS)).max(1);
-    u32::try_from(ticks).unwrap_or(u32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
 
-    #[test]
-    fn lifetimes_are_whole_ticks_and_never_none() {
-        assert_eq!(ticks(Duration::ZERO), 1);
-        assert_eq!(ticks(Duration::from_nanos(TICK_NS)), 1);
-        assert_eq!(ticks(Duration::from_nanos(TICK_NS + 1)), 2);
-        let lifetimes = default_lifetimes();
-        assert_eq!(lifetimes[Lifetime::Closed as usize], 10);
-        assert_eq!(lifetimes[Lifetime::Established as usize], 80_467);
-    }
+    use super::*;
 
     #[test]
     fn config_says_what_was_asked_for() {

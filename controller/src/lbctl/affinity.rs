@@ -15,7 +15,7 @@ use super::{
     snapshot::Snapshot,
     words,
 };
-use crate::{maps::Maps, sys};
+use crate::{datapath, maps::Maps};
 
 /// What to do with remembered clients.
 #[derive(Debug, Subcommand)]
@@ -104,7 +104,7 @@ pub(super) fn answer(
     style: Style,
 ) -> Result<Answer, LbctlError> {
     let records = maps.affinity.dump()?;
-    let now_ns = sys::monotonic_ns();
+    let now_ns = datapath::now_monotonic_ns();
     match verb {
         AffinityVerb::List { filter } => {
             let clients = remembered(snapshot, &records, filter, now_ns);
