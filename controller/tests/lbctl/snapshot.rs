@@ -10,12 +10,14 @@ use lb_controller::{
 use lb_ebpf::{
     abi::{
         ABI_VERSION, Addr, BackendEntry, BackendFlags, BackendStats, FILTER_WORDS, FrontendFlags,
-        FrontendKey, FrontendKind, Name, Port, Protocol, Scope, ServiceEntry, ServiceInfo,
-        ServiceStats, Status, StatusFlags, TableRef,
+        FrontendKey, FrontendKind, LocalBackendKey, NODE_PORT_WORDS, Name, Port, Protocol, Scope,
+        ServiceEntry, ServiceInfo, ServiceStats, SourceRange, SourceRangeKey, Status, StatusFlags,
+        TableRef,
     },
-    hash::filter_bit,
+    hash::{filter_bit, node_port_bit},
 };
 
+const NODE_PORT: u16 = 30_900;
 const READY: u32 = BackendFlags::READY | BackendFlags::SERVING;
 const CLUSTER: u32 = BackendFlags::IN_CLUSTER_SET;
 const LOCAL: u32 = BackendFlags::LOCAL;
@@ -70,7 +72,11 @@ struct ServicePort<'a> {
     local_policies: u8,
     affinity_secs: u32,
     pinned_len: u32,
-    /// Address, kind, flags.
+    /// 0 SNAT, 1 DSR.
+    forwarding: u8,
+    /// Network and length, of IPv4.
+    source_ranges: &'a [(&'a str, u32)],
+    /// Address, kind, flags; NodePorts are at [`NODE_PORT`].
     frontends: &'a [(&'a str, Scope, FrontendKind, u32)],
     backends: &'a [Backend<'a>],
     /// Indices of backends.
@@ -123,6 +129,9 @@ impl Builder {
             backend_stats: vec![BackendStats::default(); 64],
             zones: vec![(1, name("zone-a")), (2, name("zone-b"))],
             filter: vec![0; FILTER_WORDS as usize],
+            node_ports: vec![0; NODE_PORT_WORDS as usize],
+            source_ranges: Vec::new(),
+            local_backends: Vec::new(),
             affinity: (3, 65_536),
             capacity: Capacity {
                 services: 64,
@@ -182,7 +191,11 @@ impl Builder {
         for (addr, scope, kind, flags) in port.frontends {
             let key = FrontendKey {
                 addr: Addr::from(ip(addr)),
-                port: Port::new(port.port.0),
+                port: Port::new(if *kind == FrontendKind::NodePort {
+                    NODE_PORT
+                } else {
+                    port.port.0
+                }),
                 protocol: port.port.1 as u8,
                 scope: *scope as u8,
             };
@@ -195,8 +208,33 @@ impl Builder {
                 seal: 0,
             };
             self.snapshot.frontends.push((key, entry.sealed(&key)));
-            let (word, bit) = filter_bit(&key);
-            self.snapshot.filter[word as usize] |= bit;
+            if *kind == FrontendKind::NodePort {
+                let bit = node_port_bit(key.protocol, NODE_PORT);
+                let (word, bit) = bit.expect("a known protocol");
+                self.snapshot.node_ports[word as usize] |= bit;
+            } else {
+                let (word, bit) = filter_bit(&key);
+                self.snapshot.filter[word as usize] |= bit;
+            }
+        }
+        for (network, len) in port.source_ranges {
+            self.snapshot.source_ranges.push(SourceRangeKey {
+                prefix_len: 32 + 96 + len,
+                range: SourceRange {
+                    service_id: id,
+                    addr: Addr::from(ip(network)),
+                },
+            });
+        }
+        for slot in slots {
+            let backend = self.snapshot.backends[slot as usize];
+            if port.forwarding == 1 && backend.has(LOCAL) {
+                let key = LocalBackendKey {
+                    addr: backend.addr,
+                    service_id: id,
+                };
+                self.snapshot.local_backends.push((key, slot));
+            }
         }
         let family = if ip(port.frontends[0].0).is_ipv4() {
             4
@@ -216,6 +254,7 @@ impl Builder {
             local_policies: port.local_policies,
             affinity_secs: port.affinity_secs,
             pinned_len: port.pinned_len,
+            forwarding: port.forwarding,
             ..ServiceInfo::FREE
         };
         self.snapshot.infos.push((id, info));
@@ -224,6 +263,9 @@ impl Builder {
     fn build(mut self) -> Snapshot {
         self.snapshot.slab = Box::new(self.slab);
         self.snapshot.infos.sort_by_key(|(id, _)| *id);
+        self.snapshot
+            .source_ranges
+            .sort_by_key(|key| (key.range.service_id, key.prefix_len, key.range.addr));
         self.snapshot
             .frontends
             .sort_by_key(|(key, _)| (key.addr.octets(), key.port.get(), key.protocol, key.scope));
@@ -246,6 +288,9 @@ const fn stats(opened: u64, affinity_hits: u64, refused: u64, dropped: u64) -> S
 pub(crate) fn cluster(numbering: Numbering) -> Snapshot {
     let mut builder = Builder::new(numbering);
     let cluster_ip = (Scope::Internal, FrontendKind::ClusterIp);
+    let restricted = FrontendFlags::SOURCE_RANGES | FrontendFlags::DSR;
+    let inside = restricted | FrontendFlags::EXTERNAL_DIFFERS;
+    let outside = restricted | FrontendFlags::LOCAL_SET;
     builder.add(&ServicePort {
         name: ("shop", "web", "http"),
         port: (80, Protocol::Tcp),
@@ -253,6 +298,8 @@ pub(crate) fn cluster(numbering: Numbering) -> Snapshot {
         local_policies: 0,
         affinity_secs: 10_800,
         pinned_len: 0,
+        forwarding: 0,
+        source_ranges: &[],
         frontends: &[("10.96.0.10", cluster_ip.0, cluster_ip.1, 0)],
         backends: &[
             ("10.244.1.5", 8080, READY | CLUSTER | LOCAL, 1, (6102, 6092)),
@@ -278,6 +325,8 @@ pub(crate) fn cluster(numbering: Numbering) -> Snapshot {
         local_policies: 0,
         affinity_secs: 10_800,
         pinned_len: 0,
+        forwarding: 0,
+        source_ranges: &[],
         frontends: &[("fd00:10:96::10", cluster_ip.0, cluster_ip.1, 0)],
         backends: &[("fd00:10:244:1::7", 8080, READY | CLUSTER, 1, (44, 40))],
         cluster_table: &[0],
@@ -291,6 +340,8 @@ pub(crate) fn cluster(numbering: Numbering) -> Snapshot {
         local_policies: 0,
         affinity_secs: 0,
         pinned_len: 0,
+        forwarding: 0,
+        source_ranges: &[],
         frontends: &[("10.96.0.11", cluster_ip.0, cluster_ip.1, 0)],
         backends: &[],
         cluster_table: &[],
@@ -304,6 +355,8 @@ pub(crate) fn cluster(numbering: Numbering) -> Snapshot {
         local_policies: 1,
         affinity_secs: 0,
         pinned_len: 0,
+        forwarding: 0,
+        source_ranges: &[],
         frontends: &[(
             "10.96.0.12",
             cluster_ip.0,
@@ -322,13 +375,33 @@ pub(crate) fn cluster(numbering: Numbering) -> Snapshot {
         local_policies: 2,
         affinity_secs: 0,
         pinned_len: 11,
+        forwarding: 1,
+        source_ranges: &[("10.0.0.0", 8), ("192.0.2.40", 32)],
         frontends: &[
+            (
+                "0.0.0.0",
+                Scope::Internal,
+                FrontendKind::NodePort,
+                FrontendFlags::DSR | FrontendFlags::EXTERNAL_DIFFERS,
+            ),
+            (
+                "0.0.0.0",
+                Scope::External,
+                FrontendKind::NodePort,
+                FrontendFlags::DSR | FrontendFlags::LOCAL_SET,
+            ),
             ("10.96.0.13", cluster_ip.0, cluster_ip.1, 0),
+            (
+                "192.0.2.40",
+                Scope::Internal,
+                FrontendKind::LoadBalancer,
+                inside,
+            ),
             (
                 "192.0.2.40",
                 Scope::External,
                 FrontendKind::LoadBalancer,
-                FrontendFlags::LOCAL_SET,
+                outside,
             ),
         ],
         backends: &[
