@@ -5,6 +5,8 @@
 mod hostile;
 #[path = "lbctl/live.rs"]
 mod live;
+#[path = "lbctl/outside.rs"]
+mod outside;
 #[path = "lbctl/snapshot.rs"]
 mod snapshot;
 #[path = "lbctl/text.rs"]

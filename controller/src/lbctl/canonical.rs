@@ -222,7 +222,7 @@ fn service(
         let address = key.addr.to_ip();
         dsr_backends.push(address);
         let backend = snapshot.backend(*slot);
-        if !backend.is_some_and(|b| (b.addr, b.service_id) == (key.addr, id)) {
+        if backend.is_none_or(|b| (b.addr, b.service_id) != (key.addr, id)) {
             inconsistencies.push(format!("{label}: DSR backend {address} leads elsewhere"));
         }
     }
@@ -289,8 +289,7 @@ fn check_frontend(
         let vip = vip(key);
         inconsistencies.push(format!("{vip}: its seal does not fit: it is not used"));
     }
-    let has = |flag: u32| entry.flags & flag != 0;
-    if has(FrontendFlags::EXTERNAL_DIFFERS)
+    if entry.flags & FrontendFlags::EXTERNAL_DIFFERS != 0
         && !snapshot.has_frontend(&key.in_scope(Scope::External))
     {
         let vip = vip(key);
@@ -298,8 +297,7 @@ fn check_frontend(
             "{vip}: the external entry that it refers to is missing"
         ));
     }
-    let mut sources = snapshot.source_ranges_of(entry.service_id);
-    if has(FrontendFlags::SOURCE_RANGES) && sources.next().is_none() {
+    if !snapshot.admits(entry) {
         let vip = vip(key);
         inconsistencies.push(format!("{vip}: it is restricted, but admits no source"));
     }

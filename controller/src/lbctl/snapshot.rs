@@ -10,8 +10,8 @@ use std::{collections::HashSet, io, path::Path};
 use aya::maps::MapError;
 use lb_ebpf::{
     abi::{
-        ABI_VERSION, BackendEntry, BackendStats, FrontendKey, LocalBackendKey, Name, ServiceEntry,
-        ServiceInfo, ServiceStats, SourceRangeKey, Status, TableRef,
+        ABI_VERSION, BackendEntry, BackendStats, FrontendFlags, FrontendKey, LocalBackendKey, Name,
+        ServiceEntry, ServiceInfo, ServiceStats, SourceRangeKey, Status, TableRef,
     },
     hash::{filter_bit, node_port_bit},
 };
@@ -192,14 +192,21 @@ impl Snapshot {
         (start..end).filter_map(|index| self.slab.entry(index))
     }
 
-    /// Whether every frontend and backend belongs to a service that is described.
+    /// Whether every frontend and backend belongs to a service that is described, and
+    /// every restricted frontend admits somebody.
     fn is_whole(&self) -> bool {
         let ids: HashSet<u32> = self.infos.iter().map(|(id, _)| *id).collect();
         let used = self.backends.iter().filter(|b| b.flags != 0);
         self.frontends
             .iter()
-            .all(|(_, entry)| ids.contains(&entry.service_id))
+            .all(|(_, entry)| ids.contains(&entry.service_id) && self.admits(entry))
             && used.map(|b| b.service_id).all(|id| ids.contains(&id))
+    }
+
+    /// Whether an entry that is restricted has source ranges.
+    pub(super) fn admits(&self, entry: &ServiceEntry) -> bool {
+        let mut sources = self.source_ranges_of(entry.service_id);
+        entry.flags & FrontendFlags::SOURCE_RANGES == 0 || sources.next().is_some()
     }
 }
 
