@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use lb_controller::{
-    datapath::{self, Place},
+    config::ConntrackArgs,
+    conntrack::{FlowSizes, Machine, lifetimes},
+    datapath::{self, Network, Place},
+    devices::{Inventory, Options},
     kernel::Features,
     loader::Cgroup,
     pins::Pins,
@@ -77,8 +80,11 @@ impl Arena {
             cgroup: Cgroup::open(&self.cgroup(name)?)?,
             features: Features::probe(),
             affinity_entries: 65_536,
+            flow_sizes: FlowSizes::new(&ConntrackArgs::default(), Machine::current()),
+            lifetimes: lifetimes(&ConntrackArgs::default()),
             node_name: name.to_owned(),
             source: "files",
+            network: Network::new(Options::default(), Inventory::default()),
         })
     }
 

@@ -1,10 +1,17 @@
 //! The command line of `lb-controller`.
 
+mod conntrack;
+mod network;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::model::{ForwardingMode, Settings};
+
+pub use conntrack::ConntrackArgs;
+
+pub use self::network::NetworkArgs;
 
 /// Balances Kubernetes Services on this node with eBPF, in place of kube-proxy.
 ///
@@ -120,6 +127,12 @@ pub struct Run {
     /// them an ICMP port-unreachable instead.
     #[arg(long)]
     pub no_netns_walk: bool,
+    /// Connection tracking: sizes, lifetimes, garbage collection.
+    #[command(flatten)]
+    pub conntrack: ConntrackArgs,
+    /// Devices, addresses and packets.
+    #[command(flatten)]
+    pub network: NetworkArgs,
 }
 
 /// Where Services and EndpointSlices come from: the API server by default.

@@ -9,11 +9,13 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     config::{self, Run},
-    datapath::{DatapathError, Place},
+    conntrack::{Collector, FlowSizes, Machine, Report, lifetimes},
+    datapath::{DatapathError, Network, Place},
+    devices::{Inventory, watch::Watcher},
     exit::{Exit, sentence},
     health::{self, Health},
     kernel::{self, Features, Unsuitable},
@@ -102,6 +104,15 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
     let _lock = lock(&pins)?;
     let reaper = Reaper::start(pins.clone(), !options.no_netns_walk)
         .map_err(|source| io_error_of("cannot start the thread that ends stale sockets", source))?;
+    let (reports, collected) = mpsc::channel(1);
+    let collector = Collector::start(pins.clone(), options.conntrack.gc_interval, reports)
+        .map_err(|source| io_error_of("cannot start the thread that collects flows", source))?;
+
+    let (watcher, inventory) = Watcher::start()
+        .await
+        .map_err(|source| io_error_of("cannot ask rtnetlink for the devices", source))?;
+    let network = Network::new(options.network.options(), inventory);
+    network.preflight();
 
     let source = source(options, &node_name).await?;
     let place = Place {
@@ -110,11 +121,14 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
             .map_err(|source| io_error("cannot open the cgroup", &cgroup_path, source))?,
         features: Features::probe(),
         affinity_entries: options.affinity_entries,
+        flow_sizes: FlowSizes::new(&options.conntrack, Machine::current()),
+        lifetimes: lifetimes(&options.conntrack),
         node_name: node_name.clone(),
         source: match source {
             Source::Files(_) => "files",
             Source::Api(_) => "api",
         },
+        network,
     };
     info!(node = node_name, kernel = kernel::release(), cgroup = %cgroup_path.display(),
         version = env!("CARGO_PKG_VERSION"), "starting");
@@ -129,14 +143,19 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
     let (events, received) = mpsc::channel(QUEUE);
     let (state, states) = watch::channel(SourceState::default());
     tokio::spawn(report_state(states));
+    let (inventories, observed) = mpsc::channel(1);
+    tokio::spawn(watcher.run(inventories));
     let source = source.run(events, state, stop.clone());
     let daemon = Daemon {
         reconciler,
         adopted,
         reaper,
+        collector,
+        collected,
         health,
         received,
         refreshed,
+        observed,
         options,
     };
     let result = tokio::select! {
@@ -157,9 +176,13 @@ struct Daemon<'a> {
     /// A predecessor's state is in force.
     adopted: bool,
     reaper: Reaper,
+    collector: Collector,
+    collected: mpsc::Receiver<Report>,
     health: Arc<Health>,
     received: mpsc::Receiver<Vec<Event>>,
     refreshed: mpsc::Receiver<oneshot::Sender<()>>,
+    /// What this node's network looks like, after each change.
+    observed: mpsc::Receiver<Inventory>,
     options: &'a Run,
 }
 
@@ -184,6 +207,15 @@ impl Daemon<'_> {
                         metrics::scrape(datapath, self.reconciler.usage());
                     }
                     let _ = done.send(());
+                }
+                Some(report) = self.collected.recv() => {
+                    debug!(unused = report.unused.len(), "frontends that no flow uses any more");
+                }
+                Some(inventory) = self.observed.recv() => {
+                    // The next look at the network repeats what failed.
+                    if let Err(error) = self.reconciler.observe_network(inventory) {
+                        error!(error = sentence(&error), "cannot follow the devices");
+                    }
                 }
                 _ = tick.tick() => self.reconciler.idle(),
             }
@@ -222,6 +254,9 @@ impl Daemon<'_> {
         match self.reconciler.reconcile() {
             Ok(outcome) => {
                 self.health.updated();
+                if !outcome.gone.is_empty() {
+                    self.collector.purge();
+                }
                 self.reaper.submit(outcome.gone);
                 Ok(None)
             }

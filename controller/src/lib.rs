@@ -5,10 +5,12 @@
 
 pub mod apply;
 pub mod config;
+pub mod conntrack;
 pub mod convert;
 pub mod daemon;
 pub mod datapath;
 pub mod desired;
+pub mod devices;
 pub mod exit;
 pub mod health;
 pub mod kernel;

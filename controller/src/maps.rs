@@ -4,6 +4,7 @@
 //! Sizes of keys and values are checked once, here, when a map is opened; after that
 //! nothing can read or write past an element.
 
+mod events;
 mod trie;
 
 use std::{
@@ -15,13 +16,18 @@ use std::{
 
 use aya::maps::{MapData, MapError};
 use lb_ebpf::abi::{
-    AffinityEntry, AffinityKey, BackendEntry, BackendStats, FrontendKey, LocalBackendKey, Name,
+    Addr, AffinityEntry, AffinityKey, BackendEntry, BackendStats, Config, ConntrackEntry,
+    ConntrackKey, Device, FragmentKey, FragmentPorts, FrontendKey, LocalBackendKey, Name,
     ServiceEntry, ServiceInfo, ServiceStats, Status, map,
 };
-pub use trie::SourceRanges;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::sys::{self, BatchError, Mapping};
+pub use self::{events::EventTable, trie::SourceRanges};
+
+use crate::{
+    conntrack::FlowSizes,
+    sys::{self, BatchError, Mapping, Scan},
+};
 
 /// Why a map cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +67,17 @@ pub enum MapsError {
         /// Why not.
         source: io::Error,
     },
+}
+
+impl MapsError {
+    /// Whether a map, or the memory for it, is full.
+    pub fn is_full(&self) -> bool {
+        let code = match self {
+            Self::Io { source, .. } => source.raw_os_error(),
+            Self::Open { .. } | Self::Layout { .. } => None,
+        };
+        matches!(code, Some(libc::E2BIG | libc::ENOSPC | libc::ENOMEM))
+    }
 }
 
 /// Whether a tool reads or the controller writes.
@@ -159,6 +176,15 @@ where
     }
 }
 
+impl MappedArray<BackendStats> {
+    /// Adds to the closed connections of a slot, beside programs that do the same.
+    pub fn add_closed(&self, slot: u32, number: u64) {
+        let field = std::mem::offset_of!(BackendStats, closed);
+        self.mapping
+            .add(slot as usize * size_of::<BackendStats>() + field, number);
+    }
+}
+
 /// A hash map from `K` to `V`, written in batches.
 #[derive(Debug)]
 pub struct HashTable<K, V> {
@@ -190,11 +216,39 @@ where
 
     /// All entries, in no order.
     pub fn dump(&self) -> Result<Vec<(K, V)>, MapsError> {
-        sys::dump(self.fd(), self.max_entries).map_err(|source| MapsError::Io {
-            what: "read",
-            name: self.name,
-            source,
-        })
+        sys::dump(self.fd(), self.max_entries).map_err(|source| self.failed("read", source))
+    }
+
+    /// Starts to read all entries in pieces; see [`Self::next_batch`].
+    pub(crate) fn scan(&self) -> Scan<K, V> {
+        Scan::new(self.max_entries)
+    }
+
+    /// Replaces the contents of `out` by the next entries of a scan; `false` when there
+    /// are none left.
+    pub(crate) fn next_batch(
+        &self,
+        scan: &mut Scan<K, V>,
+        out: &mut Vec<(K, V)>,
+    ) -> Result<bool, MapsError> {
+        out.clear();
+        scan.next_batch(self.fd(), out)
+            .map_err(|source| self.failed("read", source))
+    }
+
+    /// The value under `key`.
+    pub fn get(&self, key: &K) -> Result<Option<V>, MapsError> {
+        sys::lookup(self.fd(), key).map_err(|source| self.failed("read", source))
+    }
+
+    /// Deletes `key` and returns what was under it.
+    pub fn take(&self, key: &K) -> Result<Option<V>, MapsError> {
+        sys::take(self.fd(), key).map_err(|source| self.failed("delete from", source))
+    }
+
+    /// Inserts `value` unless `key` has one; whether it did.
+    pub fn insert_new(&self, key: &K, value: &V) -> Result<bool, MapsError> {
+        sys::insert_new(self.fd(), key, value).map_err(|source| self.failed("write", source))
     }
 
     /// Inserts or replaces.
@@ -205,6 +259,14 @@ where
     /// Deletes; an absent key is no error.
     pub fn delete(&self, keys: &[K]) -> Result<(), BatchError> {
         sys::delete_batch(self.fd(), keys)
+    }
+
+    fn failed(&self, what: &'static str, source: io::Error) -> MapsError {
+        MapsError::Io {
+            what,
+            name: self.name,
+            source,
+        }
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
@@ -241,9 +303,32 @@ pub struct Maps {
     pub affinity: HashTable<AffinityKey, AffinityEntry>,
     /// `STATUS`.
     pub status: MappedArray<Status>,
+    /// `CONNTRACK`.
+    pub conntrack: HashTable<ConntrackKey, ConntrackEntry>,
+    /// `HALF_OPEN`.
+    pub half_open: HashTable<ConntrackKey, ConntrackEntry>,
+    /// `FRAGMENTS`.
+    pub fragments: HashTable<FragmentKey, FragmentPorts>,
+    /// `CONFIG`.
+    pub config: MappedArray<Config>,
+    /// `DEVICES`.
+    pub devices: HashTable<u32, Device>,
+    /// `EVENTS`.
+    pub events: EventTable,
+    /// `NODE_ADDRESSES`.
+    pub node_addresses: HashTable<Addr, u32>,
 }
 
 impl Maps {
+    /// Sizes of the maps of flows.
+    pub fn flow_sizes(&self) -> FlowSizes {
+        FlowSizes {
+            conntrack: self.conntrack.max_entries(),
+            half_open: self.half_open.max_entries(),
+            fragments: self.fragments.max_entries(),
+        }
+    }
+
     /// Opens the maps pinned in `dir`.
     pub fn open(dir: &Path, access: Access) -> Result<Self, MapsError> {
         let open = |name: &'static str| {
@@ -275,6 +360,13 @@ impl Maps {
             local_backends: HashTable::new(open(map::LOCAL_BACKENDS)?, map::LOCAL_BACKENDS)?,
             affinity: HashTable::new(open(map::AFFINITY)?, map::AFFINITY)?,
             status: MappedArray::new(&open(map::STATUS)?, map::STATUS, access)?,
+            conntrack: HashTable::new(open(map::CONNTRACK)?, map::CONNTRACK)?,
+            half_open: HashTable::new(open(map::HALF_OPEN)?, map::HALF_OPEN)?,
+            fragments: HashTable::new(open(map::FRAGMENTS)?, map::FRAGMENTS)?,
+            config: MappedArray::new(&open(map::CONFIG)?, map::CONFIG, access)?,
+            devices: HashTable::new(open(map::DEVICES)?, map::DEVICES)?,
+            events: EventTable::new(open(map::EVENTS)?)?,
+            node_addresses: HashTable::new(open(map::NODE_ADDRESSES)?, map::NODE_ADDRESSES)?,
         })
     }
 }

@@ -9,7 +9,15 @@ use std::time::Duration;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::{datapath::Datapath, plan::Usage, reconcile::Outcome};
+use crate::{
+    datapath::{Datapath, network::report::DeviceReport},
+    plan::Usage,
+    reconcile::Outcome,
+};
+
+mod conntrack;
+
+pub(crate) use conntrack::collected;
 
 const SYNC_DURATION: &str = "kubeproxy_sync_proxy_rules_duration_seconds";
 const SYNC_TIMESTAMP: &str = "kubeproxy_sync_proxy_rules_last_timestamp_seconds";
@@ -25,6 +33,7 @@ const MAP_ENTRIES: &str = "lb_map_entries";
 const MAP_CAPACITY: &str = "lb_map_capacity_entries";
 const CONNECTIONS: &str = "lb_connections_total";
 const SOURCE_UP: &str = "lb_source_up";
+const DEVICES: &str = "lb_device_info";
 const STALE_SOCKETS: &str = "lb_stale_udp_sockets_total";
 
 /// kube-proxy's buckets: 1 ms, doubling fifteen times (rule J19).
@@ -36,6 +45,14 @@ fn duration_buckets() -> Vec<f64> {
 pub fn install() -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full(SYNC_DURATION.into()), &duration_buckets())?
+        .set_buckets_for_metric(
+            Matcher::Full(conntrack::RECONCILER_DURATION.into()),
+            &duration_buckets(),
+        )?
+        .set_buckets_for_metric(
+            Matcher::Full(conntrack::RUN_DURATION.into()),
+            &duration_buckets(),
+        )?
         .install_recorder()?;
     describe_histogram!(
         SYNC_DURATION,
@@ -62,11 +79,16 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         CONNECTIONS,
         "Connections by result: opened, affinity, refused, dropped"
     );
+    describe_gauge!(
+        DEVICES,
+        "Devices that packet programs are meant for: class, how TC and XDP run, why not better"
+    );
     describe_gauge!(SOURCE_UP, "1 while the source of objects can be reached");
     describe_counter!(
         STALE_SOCKETS,
         "Connected UDP sockets of gone backends, by what was done"
     );
+    conntrack::describe();
     Ok(handle)
 }
 
@@ -107,6 +129,19 @@ pub fn source_up(up: bool) {
 /// A connected UDP socket of a gone backend was told.
 pub fn stale_socket(action: &'static str, count: u64) {
     counter!(STALE_SOCKETS, "action" => action).increment(count);
+}
+
+/// What is true of a device, or is no longer.
+pub(crate) fn device(report: &DeviceReport, present: bool) {
+    gauge!(
+        DEVICES,
+        "device" => report.device.clone(),
+        "class" => report.class,
+        "tc" => report.tc,
+        "xdp" => report.xdp,
+        "reason" => report.reason.clone()
+    )
+    .set(if present { 1.0 } else { 0.0 });
 }
 
 /// A health endpoint answered.
@@ -152,4 +187,5 @@ pub fn scrape(datapath: &Datapath, usage: Usage) {
     for (name, total) in names.into_iter().zip(totals) {
         counter!(CONNECTIONS, "result" => name).absolute(total);
     }
+    conntrack::scrape(maps);
 }
