@@ -1,6 +1,8 @@
 //! Tests of `lbctl`: what it prints of a fixed state, of any bytes, and of a datapath in
 //! force.
 
+#[path = "lbctl/builder.rs"]
+mod builder;
 #[path = "lbctl/hostile.rs"]
 mod hostile;
 #[path = "lbctl/live.rs"]
