@@ -23,6 +23,7 @@ use crate::{
     metrics,
     model::Event,
     pins::Pins,
+    plan::Retired,
     reaper::Reaper,
     reconcile::{ReconcileError, Reconciler},
     source::{ApiSource, FilesSource, Phase, Source, SourceError, SourceState},
@@ -211,9 +212,7 @@ impl Daemon<'_> {
                     }
                     let _ = done.send(());
                 }
-                Some(report) = self.collected.recv() => {
-                    debug!(unused = report.unused.len(), "frontends that no flow uses any more");
-                }
+                Some(report) = self.collected.recv() => self.shut_out(&report.unused),
                 Some(inventory) = self.observed.recv() => {
                     // The next look at the network repeats what failed.
                     if let Err(error) = self.reconciler.observe_network(inventory) {
@@ -245,6 +244,24 @@ impl Daemon<'_> {
         }
     }
 
+    /// Takes out what let packets of removed frontends in: no flow needs them any more.
+    fn shut_out(&mut self, unused: &[Retired]) {
+        if unused.is_empty() {
+            return;
+        }
+        debug!(
+            frontends = unused.len(),
+            "no flow uses these frontends any more"
+        );
+        if let Err(error) = self.reconciler.retire_done(unused) {
+            warn!(
+                error = sentence(&error),
+                "removed frontends still let packets in"
+            );
+        }
+        self.collector.retire(self.reconciler.retired());
+    }
+
     /// When to try again, if something could not be written.
     ///
     /// While nothing is in force yet, a kernel that refuses the programs or the maps ends
@@ -260,6 +277,7 @@ impl Daemon<'_> {
                 if !outcome.gone.is_empty() {
                     self.collector.purge();
                 }
+                self.collector.retire(self.reconciler.retired());
                 self.reaper.submit(outcome.gone);
                 Ok(None)
             }

@@ -12,10 +12,10 @@ use lb_ebpf::abi::{ConntrackEntry, ConntrackFlags, ConntrackKey};
 
 use super::{
     backends::Backends,
+    dialled::RetiredFrontends,
     expiry::{Clock, is_udp},
     parity::Parity,
     report::{Fill, Reason, Report},
-    retired::Retired,
     table::{FlowTable, Record, initiator_key},
 };
 use crate::maps::MapsError;
@@ -62,7 +62,7 @@ pub struct Sweep<'a, T, B> {
     /// What the last run found odd.
     suspects: &'a Parity,
     parity: Parity,
-    retired: Retired,
+    retired: RetiredFrontends,
     report: Report,
 }
 
@@ -73,7 +73,7 @@ impl<'a, T: FlowTable, B: Backends> Sweep<'a, T, B> {
         backends: &'a B,
         clock: Clock,
         suspects: &'a Parity,
-        retired: Retired,
+        retired: RetiredFrontends,
     ) -> Self {
         Self {
             tables,
