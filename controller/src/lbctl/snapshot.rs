@@ -9,8 +9,8 @@ use std::{collections::HashSet, io, path::Path};
 
 use aya::maps::MapError;
 use lb_ebpf::abi::{
-    ABI_VERSION, BackendEntry, BackendStats, FrontendKey, Name, ServiceEntry, ServiceInfo,
-    ServiceStats, Status, TableRef,
+    ABI_VERSION, BackendEntry, BackendStats, Config, Device, FrontendKey, Name, ServiceEntry,
+    ServiceInfo, ServiceStats, Status, TableRef,
 };
 
 use super::{LbctlError, facts};
@@ -77,6 +77,10 @@ pub struct Snapshot {
     pub zones_capacity: u32,
     /// `MAGLEV`.
     pub slab: Box<dyn Slab>,
+    /// `CONFIG`.
+    pub config: Config,
+    /// `DEVICES`, sorted by ifindex.
+    pub devices: Vec<(u32, Device)>,
 }
 
 impl Snapshot {
@@ -95,6 +99,8 @@ impl Snapshot {
         let mut zones = maps.zones.dump()?;
         zones.sort_by_key(|(id, _)| *id);
         let affinity = maps.affinity.dump()?.len() as u32;
+        let mut devices = maps.devices.dump()?;
+        devices.sort_by_key(|(index, _)| *index);
         Ok(Self {
             epoch,
             status: maps.status.get(0),
@@ -113,6 +119,8 @@ impl Snapshot {
                 maglev: maps.maglev.len(),
             },
             zones_capacity: maps.zones.max_entries(),
+            config: maps.config.get(0),
+            devices,
             slab: Box::new(maps.maglev),
         })
     }

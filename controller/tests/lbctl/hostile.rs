@@ -3,7 +3,8 @@
 use clap::Parser;
 use lb_controller::lbctl::{cli::Cli, describe, render, render::Style, report};
 use lb_ebpf::abi::{
-    BackendEntry, BackendStats, FrontendKey, Name, ServiceEntry, ServiceInfo, ServiceStats, Status,
+    BackendEntry, BackendStats, Config, Device, FrontendKey, Name, ServiceEntry, ServiceInfo,
+    ServiceStats, Status,
 };
 use proptest::{collection::vec, prelude::*};
 use zerocopy::FromBytes;
@@ -50,6 +51,8 @@ proptest! {
         snapshot.zones = (0..).zip(elements::<Name>(&bytes, 3)).collect();
         snapshot.filter = elements(&bytes, 3);
         snapshot.slab = Box::new(slab);
+        snapshot.config = elements::<Config>(&bytes, 1).remove(0);
+        snapshot.devices = (2..).zip(elements::<Device>(&bytes, 7)).collect();
         snapshot.status = elements::<Status>(&bytes, 1).remove(0);
 
         for arguments in [

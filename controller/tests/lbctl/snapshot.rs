@@ -1,20 +1,26 @@
 //! A fixed programmed state, numbered as one likes.
 
-use std::{collections::HashMap, net::IpAddr, path::PathBuf};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    path::PathBuf,
+};
 
 use lb_controller::{
     kernel::Features,
-    lbctl::{Facts, LinkState, ProgramFact, snapshot::Snapshot},
+    lbctl::{DeviceFacts, Facts, LinkState, ProgramFact, snapshot::Snapshot},
+    pins::{DevicePin, Mechanism},
     plan::Capacity,
 };
 use lb_ebpf::{
     abi::{
-        ABI_VERSION, Addr, BackendEntry, BackendFlags, BackendStats, FILTER_WORDS, FrontendFlags,
-        FrontendKey, FrontendKind, Name, Port, Protocol, Scope, ServiceEntry, ServiceInfo,
-        ServiceStats, Status, StatusFlags, TableRef,
+        ABI_VERSION, Addr, BackendEntry, BackendFlags, BackendStats, Config, Device, DeviceClass,
+        DeviceFlags, FILTER_WORDS, FrontendFlags, FrontendKey, FrontendKind, Name, Port, Protocol,
+        Scope, ServiceEntry, ServiceInfo, ServiceStats, Status, StatusFlags, TableRef,
     },
     hash::filter_bit,
 };
+use zerocopy::FromZeros;
 
 const READY: u32 = BackendFlags::READY | BackendFlags::SERVING;
 const CLUSTER: u32 = BackendFlags::IN_CLUSTER_SET;
@@ -131,6 +137,8 @@ impl Builder {
                 maglev: 1024,
             },
             zones_capacity: 65_535,
+            config: Config::new_zeroed(),
+            devices: devices(),
             slab: Box::new(Vec::<u32>::new()),
         };
         Self {
@@ -229,6 +237,29 @@ impl Builder {
             .sort_by_key(|(key, _)| (key.addr.octets(), key.port.get(), key.protocol, key.scope));
         self.snapshot
     }
+}
+
+fn devices() -> Vec<(u32, Device)> {
+    let device = |name: &str, class, flags, v4: &str, v6: &str| Device {
+        class,
+        flags,
+        mtu: 1500,
+        reserved: 0,
+        snat_v4: ip(v4).into(),
+        snat_v6: ip(v6).into(),
+        name: padded(name),
+    };
+    let uplink = DeviceClass::Uplink as u32;
+    let redirect = DeviceFlags::XDP_REDIRECT;
+    let pod = DeviceClass::PodFacing as u32;
+    vec![
+        (
+            2,
+            device("eth0", uplink, redirect, "192.0.2.10", "2001:db8::10"),
+        ),
+        (3, device("eth1", uplink, 0, "10.0.0.10", "::")),
+        (7, device("veth1", pod, 0, "192.0.2.10", "2001:db8::10")),
+    ]
 }
 
 const fn stats(opened: u64, affinity_hits: u64, refused: u64, dropped: u64) -> ServiceStats {
@@ -373,5 +404,27 @@ pub(crate) fn facts() -> Facts {
             ("MAGLEV", 8 << 20),
             ("CONNECTED", 480),
         ]),
+        devices: DeviceFacts {
+            links: [
+                (2, "lb_egress", Mechanism::Tcx),
+                (2, "lb_ingress", Mechanism::Tcx),
+                (2, "lb_xdp", Mechanism::XdpNative),
+                (3, "lb_egress", Mechanism::Tcx),
+                (3, "lb_ingress", Mechanism::Tcx),
+                (7, "lb_pod_egress", Mechanism::Clsact),
+                (7, "lb_pod_ingress", Mechanism::Clsact),
+            ]
+            .map(|(index, program, mechanism)| {
+                let pin = DevicePin {
+                    index,
+                    program,
+                    mechanism,
+                };
+                (pin, LinkState::Attached)
+            })
+            .into(),
+            reasons: BTreeMap::from([(3, "a veth gets native XDP only on request".into())]),
+        },
+        host: vec!["net.ipv4.ip_forward is off".into()],
     }
 }
