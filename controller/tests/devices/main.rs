@@ -4,3 +4,4 @@
 mod followed;
 mod kernel;
 mod node;
+mod swapped;

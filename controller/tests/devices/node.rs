@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Everything is undone when this is dropped, also by a panic.
 pub(crate) struct Node {
     name: String,
-    cgroup: PathBuf,
+    pub(crate) cgroup: PathBuf,
     pub(crate) pins: PathBuf,
     source: PathBuf,
     controller: Option<Child>,
