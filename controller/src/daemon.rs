@@ -9,10 +9,11 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     config::{self, Run},
+    conntrack::{Collector, FlowSizes, Machine, Report, lifetimes},
     datapath::{DatapathError, Network, Place},
     devices::{Inventory, watch::Watcher},
     exit::{Exit, sentence},
@@ -103,6 +104,9 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
     let _lock = lock(&pins)?;
     let reaper = Reaper::start(pins.clone(), !options.no_netns_walk)
         .map_err(|source| io_error_of("cannot start the thread that ends stale sockets", source))?;
+    let (reports, collected) = mpsc::channel(1);
+    let collector = Collector::start(pins.clone(), options.conntrack.gc_interval, reports)
+        .map_err(|source| io_error_of("cannot start the thread that collects flows", source))?;
 
     let (watcher, inventory) = Watcher::start()
         .await
@@ -117,6 +121,8 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
             .map_err(|source| io_error("cannot open the cgroup", &cgroup_path, source))?,
         features: Features::probe(),
         affinity_entries: options.affinity_entries,
+        flow_sizes: FlowSizes::new(&options.conntrack, Machine::current()),
+        lifetimes: lifetimes(&options.conntrack),
         node_name: node_name.clone(),
         source: match source {
             Source::Files(_) => "files",
@@ -132,7 +138,7 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
     let stop = CancellationToken::new();
     serve(options, &health, refresh, &stop).await?;
 
-    let reconciler = Reconciler::start(place)?;
+    let reconciler = Reconciler::start(place, options.settings())?;
     let adopted = reconciler.datapath().is_some();
     let (events, received) = mpsc::channel(QUEUE);
     let (state, states) = watch::channel(SourceState::default());
@@ -144,6 +150,8 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
         reconciler,
         adopted,
         reaper,
+        collector,
+        collected,
         health,
         received,
         refreshed,
@@ -168,6 +176,8 @@ struct Daemon<'a> {
     /// A predecessor's state is in force.
     adopted: bool,
     reaper: Reaper,
+    collector: Collector,
+    collected: mpsc::Receiver<Report>,
     health: Arc<Health>,
     received: mpsc::Receiver<Vec<Event>>,
     refreshed: mpsc::Receiver<oneshot::Sender<()>>,
@@ -197,6 +207,9 @@ impl Daemon<'_> {
                         metrics::scrape(datapath, self.reconciler.usage());
                     }
                     let _ = done.send(());
+                }
+                Some(report) = self.collected.recv() => {
+                    debug!(unused = report.unused.len(), "frontends that no flow uses any more");
                 }
                 Some(inventory) = self.observed.recv() => {
                     // The next look at the network repeats what failed.
@@ -241,6 +254,9 @@ impl Daemon<'_> {
         match self.reconciler.reconcile() {
             Ok(outcome) => {
                 self.health.updated();
+                if !outcome.gone.is_empty() {
+                    self.collector.purge();
+                }
                 self.reaper.submit(outcome.gone);
                 Ok(None)
             }

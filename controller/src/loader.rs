@@ -22,7 +22,8 @@ use lb_ebpf::abi::{MAX_ZONES, map};
 use tracing::debug;
 
 use crate::{
-    devices::PACKET_PROGRAMS, exit::sentence, kernel::Features, pins::Pins, plan::Capacity, sys,
+    conntrack::FlowSizes, devices::PACKET_PROGRAMS, exit::sentence, kernel::Features, pins::Pins,
+    plan::Capacity, sys,
 };
 
 pub use self::packet::{DeviceError, DeviceLinks, detach_all};
@@ -95,6 +96,8 @@ pub struct MapSizes {
     pub capacity: Capacity,
     /// Entries of `AFFINITY`.
     pub affinity: u32,
+    /// Entries of the maps of flows.
+    pub flows: FlowSizes,
 }
 
 /// The loaded programs.
@@ -152,6 +155,9 @@ impl Programs {
             .map_max_entries(map::SERVICE_INFO, services)
             .map_max_entries(map::ZONES, u32::from(MAX_ZONES))
             .map_max_entries(map::AFFINITY, sizes.affinity)
+            .map_max_entries(map::CONNTRACK, sizes.flows.conntrack)
+            .map_max_entries(map::HALF_OPEN, sizes.flows.half_open)
+            .map_max_entries(map::FRAGMENTS, sizes.flows.fragments)
             .override_global("HAS_SET_RETVAL", &set_retval, true);
         for name in map::ALL {
             object_loader.map_pin_path(name, epoch_dir.join(name));

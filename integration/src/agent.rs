@@ -9,6 +9,8 @@
 //! | `serverport` | the port the request arrived at |
 //! | `serveraddr` | the local `ip:port` the request arrived at |
 //! | `echo <data>` | `<data>` |
+//! | `body <n>` | `n` letters |
+//! | `length <data>` | the length of `<data>` |
 //! | `stream` | (TCP) `streaming`, then every line back, until the client closes |
 //!
 //! A TCP connection may carry any number of requests. The TCP ports also speak enough HTTP for

@@ -13,29 +13,36 @@
 
 pub mod addresses;
 mod builder;
+mod netfilter;
 mod node;
+mod offload;
 mod outside;
 mod pod;
+mod wiring;
 
 use std::{
     fs,
-    net::TcpListener,
+    net::{IpAddr, TcpListener},
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU8, AtomicU32, Ordering},
     },
 };
 
 pub use addresses::Families;
 use anyhow::{Context, Result};
 pub use builder::Builder;
+pub use netfilter::CniRules;
 pub use node::Node;
 pub use outside::Outside;
 pub use pod::{Pod, PodBuilder};
+pub use wiring::Cable;
+use wiring::Wiring;
 
 use crate::{
     apiserver::{ApiServer, Listen, Options},
+    ip::Batch,
     netns::Netns,
     objects::Directory,
     prefix::Prefix,
@@ -61,7 +68,9 @@ pub struct Cluster {
     prefix: Prefix,
     fabric: Netns,
     nodes: Vec<Arc<Node>>,
-    families: Families,
+    wiring: Wiring,
+    /// How many outside clients there are.
+    outsides: AtomicU8,
     kept: bool,
 }
 
@@ -95,7 +104,7 @@ impl Cluster {
 
     /// The address families in use.
     pub fn families(&self) -> Families {
-        self.families
+        self.wiring.families
     }
 
     /// Describes a pod on the node with this index.
@@ -105,7 +114,34 @@ impl Cluster {
 
     /// Adds a client outside the cluster: a namespace that reaches nodes through the fabric.
     pub fn outside(&self, name: &str) -> Result<Outside> {
-        Outside::attach(&self.prefix, &self.fabric, self.families, name)
+        let number = self.outsides.fetch_add(1, Ordering::Relaxed);
+        let families = self.families();
+        Outside::attach(&self.prefix, &self.fabric, families, number, name)
+    }
+
+    /// Makes the fabric route a virtual address to the node with this index, as a router does
+    /// that learned it from that node; from whichever node it had before, it moves.
+    pub fn route_vip(&self, vip: IpAddr, node: usize) -> Result<()> {
+        let addresses = self.nodes[node].addresses();
+        let same_family = |a: &&IpAddr| a.is_ipv4() == vip.is_ipv4();
+        let via = addresses.iter().find(same_family);
+        let via =
+            via.with_context(|| format!("the nodes have no address of the family of {vip}"))?;
+        // A bare address is a host route, in both families.
+        let command = format!("route replace {vip} via {via}");
+        self.fabric.ip(Batch::new().add(command))
+    }
+
+    /// Pulls the cable of a node: its uplink disappears, with all addresses and routes on it.
+    pub fn unplug(&self, node: usize) -> Result<Cable> {
+        let node = &self.nodes[node];
+        Wiring::unplug(&self.fabric, node.number(), node.netns())
+    }
+
+    /// Plugs a node in again: a new device with the old name, addresses and routes.
+    pub fn plug(&self, node: usize, cable: &Cable) -> Result<()> {
+        let node = &self.nodes[node];
+        self.wiring.plug(&self.fabric, cable, node.netns())
     }
 
     /// A new, empty directory of manifests; it goes with the cluster.

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 /// Commands for one `ip -batch` run, in order; the first that fails stops the run.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Batch {
     lines: String,
 }

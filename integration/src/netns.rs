@@ -1,5 +1,7 @@
 //! Named network namespaces (`/run/netns/<name>`), the same objects `ip netns` shows.
 
+mod tool;
+
 use std::{
     fs::{self, File},
     os::fd::AsFd,
@@ -58,6 +60,22 @@ impl Netns {
     /// Runs `ip` commands inside.
     pub fn ip(&self, batch: &Batch) -> Result<()> {
         batch.run(Some(&self.name))
+    }
+
+    /// Runs another configuration tool inside, to its end.
+    pub fn tool(&self, program: &str, arguments: &[&str]) -> Result<()> {
+        self.tool_with(program, arguments, "")
+    }
+
+    /// The same with `input` on its standard input.
+    pub fn tool_with(&self, program: &str, arguments: &[&str], input: &str) -> Result<()> {
+        self.run(|| tool::run(program, arguments, input))??;
+        Ok(())
+    }
+
+    /// The same, for what it prints.
+    pub fn tool_output(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        self.run(|| tool::run(program, arguments, ""))?
     }
 
     /// Runs `work` on a thread of its own inside the namespace: sockets it opens and files it

@@ -21,7 +21,9 @@ use lb_integration::{
         dial::Dial,
         socket::{ErrorKind, Family, Protocol},
     },
-    bpffs, cgroup, netns,
+    bpffs, cgroup,
+    cluster::CniRules,
+    netns,
     prefix::Prefix,
 };
 use nix::sys::signal::Signal;
@@ -58,13 +60,7 @@ fn runs(pid: u32) -> bool {
 }
 
 /// Every pair of pods and the hosts, over TCP and UDP, v4, v6 and mapped, also large datagrams.
-fn traffic_flows_between_pods(network: PodNetwork) {
-    let cluster = Cluster::builder()
-        .nodes(2)
-        .dual_stack()
-        .pod_network(network)
-        .build()
-        .unwrap();
+fn traffic_flows_between_pods(cluster: &Cluster, masqueraded: bool) {
     let servers = [
         cluster.pod(0, "near").create().unwrap(),
         cluster.pod(1, "far").create().unwrap(),
@@ -104,9 +100,14 @@ fn traffic_flows_between_pods(network: PodNetwork) {
                 .reply
                 .unwrap();
             let source: SocketAddr = source.parse().unwrap();
+            let expected = if masqueraded && server.is_host_network() {
+                cluster.node(0).addresses()
+            } else {
+                client.addresses()
+            };
             assert!(
-                client.addresses().contains(&source.ip()),
-                "{source} is not the pod's"
+                expected.contains(&source.ip()),
+                "{source} is not of {expected:?}"
             );
             if server.is_host_network() {
                 let dialed = from_outside
@@ -121,12 +122,30 @@ fn traffic_flows_between_pods(network: PodNetwork) {
 
 #[test]
 fn traffic_flows_between_routed_pods() {
-    traffic_flows_between_pods(PodNetwork::Routed);
+    traffic_flows_between_pods(&Cluster::builder().build().unwrap(), false);
 }
 
 #[test]
 fn traffic_flows_between_bridged_pods() {
-    traffic_flows_between_pods(PodNetwork::Bridged);
+    let bridged = Cluster::builder().pod_network(PodNetwork::Bridged);
+    traffic_flows_between_pods(&bridged.build().unwrap(), false);
+}
+
+#[test]
+fn traffic_flows_between_pods_over_a_tunnel() {
+    traffic_flows_between_pods(&Cluster::builder().overlay().build().unwrap(), false);
+}
+
+#[test]
+fn traffic_flows_between_pods_under_a_cnis_rules() {
+    let cluster = Cluster::builder().complete_checksums().build().unwrap();
+    let rules: Vec<_> = cluster.nodes().iter().map(CniRules::install).collect();
+    traffic_flows_between_pods(&cluster, true);
+    for rules in rules {
+        let rules = rules.unwrap();
+        assert_eq!(rules.dropped("invalid").unwrap(), 0);
+        assert_eq!(rules.dropped("stranger").unwrap(), 0);
+    }
 }
 
 #[test]

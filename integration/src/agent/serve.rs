@@ -117,6 +117,8 @@ async fn answer_datagrams(socket: UdpSocket, name: Arc<str>) {
 fn answer(request: &str, peer: SocketAddr, local: SocketAddr, name: &str) -> String {
     match request.split_once(' ') {
         Some(("echo", data)) => data.to_owned(),
+        Some(("body", length)) => "x".repeat(length.parse().unwrap_or_default()),
+        Some(("length", data)) => data.len().to_string(),
         _ => match request {
             "hostname" => name.to_owned(),
             "clientip" => peer.to_string(),

@@ -1,15 +1,11 @@
-//! Builds a [`Cluster`]: namespaces, the fabric between them, addresses, routes, cgroups, pins.
+//! Builds a [`Cluster`]: namespaces, the wires between them, cgroups, pins.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU8};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{
-    Cluster, Families, PodNetwork,
-    addresses::{GATEWAY_V4, GATEWAY_V6, node_v4, node_v6, pod_v4, pod_v6},
-    node::Node,
-};
-use crate::{bpffs, cgroup, ip::Batch, netns::Netns, prefix::Prefix, teardown};
+use super::{Cluster, Families, PodNetwork, node::Node, wiring::Wiring};
+use crate::{bpffs, cgroup, netns::Netns, prefix::Prefix, teardown};
 
 /// What the cluster should look like.
 #[derive(Clone, Debug)]
@@ -17,6 +13,8 @@ pub struct Builder {
     nodes: u8,
     families: Families,
     pods: PodNetwork,
+    overlay: bool,
+    complete_checksums: bool,
     zones: Vec<String>,
 }
 
@@ -26,6 +24,8 @@ impl Default for Builder {
             nodes: 2,
             families: Families::Dual,
             pods: PodNetwork::Routed,
+            overlay: false,
+            complete_checksums: false,
             zones: Vec::new(),
         }
     }
@@ -59,6 +59,21 @@ impl Builder {
     #[must_use]
     pub fn pod_network(mut self, pods: PodNetwork) -> Self {
         self.pods = pods;
+        self
+    }
+
+    /// Pods of other nodes are reached through a VXLAN tunnel instead of the node network.
+    #[must_use]
+    pub fn overlay(mut self) -> Self {
+        self.overlay = true;
+        self
+    }
+
+    /// Packets reach nodes as a wire would bring them, with complete checksums, and nodes may
+    /// send from native XDP programs. Without this, XDP cannot be used in the cluster.
+    #[must_use]
+    pub fn complete_checksums(mut self) -> Self {
+        self.complete_checksums = true;
         self
     }
 
@@ -97,7 +112,8 @@ impl Builder {
         names.extend(numbers.iter().map(|n| format!("{prefix}-node-{n}")));
         let mut namespaces = Netns::create_all(&names)?;
         let fabric = namespaces.remove(0);
-        self.wire_fabric(&fabric, &namespaces)?;
+        let wiring = self.wiring();
+        wiring.fabric(&fabric, &namespaces)?;
         let root = cgroup::mount_point()?.join(prefix.as_str());
         let mut nodes = Vec::new();
         for (n, netns) in numbers.iter().copied().zip(namespaces) {
@@ -105,83 +121,27 @@ impl Builder {
                 0 => format!("zone-{n}"),
                 count => self.zones[usize::from(n - 1) % count].clone(),
             };
-            self.wire_node(n, &netns)?;
+            wiring.node(n, &netns)?;
             nodes.push(Arc::new(Node::new(prefix, &root, n, netns, zone, self)?));
         }
-        let families = self.families;
         Ok(Cluster {
             prefix: prefix.clone(),
             fabric,
             nodes,
-            families,
+            wiring,
+            outsides: AtomicU8::new(0),
             kept: false,
         })
     }
 
-    /// A bridge with one port per node; its address is the nodes' default gateway. It knows the
-    /// way to pods, so that its "network unreachable" reaches them.
-    fn wire_fabric(&self, fabric: &Netns, nodes: &[Netns]) -> Result<()> {
-        let mut batch = Batch::new();
-        batch.add("link add br0 type bridge mcast_snooping 0");
-        for (n, node) in (1..).zip(nodes) {
-            let peer = node.name();
-            batch.add(format!(
-                "link add node-{n} type veth peer name eth0 netns {peer}"
-            ));
-            batch.add(format!("link set node-{n} master br0 up"));
+    fn wiring(&self) -> Wiring {
+        Wiring {
+            nodes: self.nodes,
+            families: self.families,
+            pods: self.pods,
+            overlay: self.overlay,
+            complete_checksums: self.complete_checksums,
         }
-        batch.add(format!("addr add {GATEWAY_V4}/24 dev br0"));
-        if self.families.has_v6() {
-            batch.add(format!("addr add {GATEWAY_V6}/64 dev br0 nodad"));
-        }
-        batch.add("link set br0 up");
-        for n in 1..=self.nodes {
-            batch.add(format!("route add {}/24 via {}", pod_v4(n, 0), node_v4(n)));
-            if self.families.has_v6() {
-                batch.add(format!("route add {}/64 via {}", pod_v6(n, 0), node_v6(n)));
-            }
-        }
-        fabric.ip(&batch)?;
-        enable_forwarding(fabric)
-    }
-
-    /// Node addresses, the default route, routes to other nodes' pods, and the pod bridge.
-    fn wire_node(&self, n: u8, netns: &Netns) -> Result<()> {
-        enable_forwarding(netns)?;
-        let mut batch = Batch::new();
-        let (v4, v6) = (node_v4(n), node_v6(n));
-        batch.add(format!("addr add {v4}/24 dev eth0"));
-        if self.families.has_v6() {
-            batch.add(format!("addr add {v6}/64 dev eth0 nodad"));
-        }
-        batch.add("link set eth0 up");
-        batch.add(format!("route add default via {GATEWAY_V4}"));
-        if self.families.has_v6() {
-            batch.add(format!("route add default via {GATEWAY_V6}"));
-        }
-        for other in (1..=self.nodes).filter(|&other| other != n) {
-            batch.add(format!(
-                "route add {}/24 via {}",
-                pod_v4(other, 0),
-                node_v4(other)
-            ));
-            if self.families.has_v6() {
-                batch.add(format!(
-                    "route add {}/64 via {}",
-                    pod_v6(other, 0),
-                    node_v6(other)
-                ));
-            }
-        }
-        if self.pods == PodNetwork::Bridged {
-            batch.add("link add cni0 type bridge mcast_snooping 0");
-            batch.add(format!("addr add {}/24 dev cni0", pod_v4(n, 1)));
-            if self.families.has_v6() {
-                batch.add(format!("addr add {}/64 dev cni0 nodad", pod_v6(n, 1)));
-            }
-            batch.add("link set cni0 up");
-        }
-        netns.ip(&batch)
     }
 
     pub(super) fn families_in_use(&self) -> Families {
@@ -191,13 +151,4 @@ impl Builder {
     pub(super) fn pod_network_in_use(&self) -> PodNetwork {
         self.pods
     }
-}
-
-fn enable_forwarding(netns: &Netns) -> Result<()> {
-    netns.set_sysctls(&[
-        ("ipv4/ip_forward", "1"),
-        ("ipv6/conf/all/forwarding", "1"),
-        ("ipv4/conf/all/send_redirects", "0"),
-        ("ipv4/conf/default/send_redirects", "0"),
-    ])
 }

@@ -1,9 +1,6 @@
 //! A client outside the cluster: it reaches the nodes through the fabric, which routes.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::atomic::{AtomicU8, Ordering},
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result, ensure};
 
@@ -26,6 +23,9 @@ pub struct Outside {
     placement: Placement,
     v4: Ipv4Addr,
     v6: Option<Ipv6Addr>,
+    fabric: Netns,
+    /// The fabric's end of its wire.
+    device: String,
 }
 
 // === impl Outside ===
@@ -35,10 +35,9 @@ impl Outside {
         prefix: &Prefix,
         fabric: &Netns,
         families: Families,
+        network: u8,
         name: &str,
     ) -> Result<Self> {
-        static NETWORKS: AtomicU8 = AtomicU8::new(0);
-        let network = NETWORKS.fetch_add(1, Ordering::Relaxed);
         ensure!(network < 60, "too many outside clients");
         let netns = Netns::create_all(&[format!("{prefix}-outside-{name}")])?.remove(0);
         let (gate4, gate6) = (outside_v4(network, 1), outside_v6(network, 1));
@@ -80,6 +79,8 @@ impl Outside {
             placement,
             v4,
             v6: families.v6(v6),
+            fabric: fabric.clone(),
+            device,
         })
     }
 
@@ -94,6 +95,24 @@ impl Outside {
             .into_iter()
             .flatten()
             .collect()
+    }
+
+    /// Its IPv4 address.
+    pub fn v4(&self) -> Ipv4Addr {
+        self.v4
+    }
+
+    /// Makes the fabric's way to this client one for packets of this size at most: larger ones
+    /// are answered with an ICMP error.
+    pub fn limit_path_mtu(&self, mtu: u32) -> Result<()> {
+        let mut batch = Batch::new();
+        for address in self.addresses() {
+            batch.add(format!(
+                "route replace {address} dev {} mtu {mtu}",
+                self.device
+            ));
+        }
+        self.fabric.ip(&batch)
     }
 
     /// A long-lived client here.

@@ -194,6 +194,24 @@ impl Pod {
         &self.placement
     }
 
+    /// Makes its node's way to this routed pod one for packets of this size at most: larger
+    /// ones are answered with an ICMP error.
+    pub fn limit_path_mtu(&self, mtu: u32) -> Result<()> {
+        let mut batch = Batch::new();
+        let device = &self.device;
+        for (pod, node) in self.addresses().iter().zip(self.node.addresses()) {
+            batch.add(format!(
+                "route replace {pod} dev {device} src {node} mtu {mtu}"
+            ));
+        }
+        self.node.netns().ip(&batch)
+    }
+
+    /// The node's end of its veth; empty for a host-network pod.
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
     /// Starts a process in the pod.
     pub fn spawn(&self, command: Command) -> Result<Process> {
         self.placement.spawn(command)

@@ -79,6 +79,63 @@ impl Service {
         self
     }
 
+    /// With an annotation.
+    #[must_use]
+    pub fn annotation(mut self, key: &str, value: &str) -> Self {
+        self.object["metadata"]["annotations"][key] = json!(value);
+        self
+    }
+
+    /// Of type NodePort (unless it is a LoadBalancer), with this node port for the port of this
+    /// name.
+    #[must_use]
+    pub fn node_port(mut self, name: &str, number: u16) -> Self {
+        let ports = self.object["spec"]["ports"].as_array_mut();
+        for port in ports.into_iter().flatten() {
+            if port["name"].as_str().unwrap_or_default() == name {
+                port["nodePort"] = json!(number);
+            }
+        }
+        if self.object["spec"]["type"] == "ClusterIP" {
+            self.object["spec"]["type"] = json!("NodePort");
+        }
+        self.with_external_policy("Cluster")
+    }
+
+    /// Of type LoadBalancer, with these addresses assigned.
+    #[must_use]
+    pub fn load_balancer(mut self, addresses: &[IpAddr]) -> Self {
+        let ingress: Vec<Value> = addresses
+            .iter()
+            .map(|ip| json!({"ip": ip.to_string(), "ipMode": "VIP"}))
+            .collect();
+        self.object["spec"]["type"] = json!("LoadBalancer");
+        self.object["status"]["loadBalancer"] = json!({"ingress": ingress});
+        self.with_external_policy("Cluster")
+    }
+
+    /// With external IPs.
+    #[must_use]
+    pub fn external_ips(mut self, addresses: &[IpAddr]) -> Self {
+        let all: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        self.object["spec"]["externalIPs"] = json!(all);
+        self.with_external_policy("Cluster")
+    }
+
+    /// With `externalTrafficPolicy: Local`.
+    #[must_use]
+    pub fn external_local(self) -> Self {
+        self.spec("externalTrafficPolicy", "Local")
+    }
+
+    /// The API server fills the policy in for every Service that is reachable from outside.
+    fn with_external_policy(mut self, default: &str) -> Self {
+        if self.object["spec"]["externalTrafficPolicy"].is_null() {
+            self.object["spec"]["externalTrafficPolicy"] = json!(default);
+        }
+        self
+    }
+
     /// With `sessionAffinity: ClientIP` and this timeout.
     #[must_use]
     pub fn client_ip_affinity(self, seconds: u32) -> Self {

@@ -1,29 +1,17 @@
 //! One test's part of the shared cluster: its Kubernetes namespace, pods, clients and checks.
 
-use std::{
-    collections::BTreeSet,
-    net::SocketAddr,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{thread, time::Duration};
 
+pub(crate) use lb_integration::client::{Client, tcp, udp};
 use lb_integration::{
-    agent::{
-        ServeOptions,
-        dial::{Dial, Dialed},
-        socket::ErrorKind,
-    },
+    agent::{ServeOptions, dial::Dial},
     cluster::Pod,
-    control::Control,
     process::Process,
     workload::{self, Service},
 };
 use serde_json::Value;
 
 use crate::suite::{Suite, suite};
-
-/// Upstream allows 30 seconds for a change of endpoints; we are far below on any machine.
-const CHANGE_LIMIT: Duration = Duration::from_secs(10);
 
 /// A namespace of its own; dropping it deletes its objects.
 pub(crate) struct Scenario {
@@ -35,12 +23,6 @@ pub(crate) struct Scenario {
 pub(crate) struct Backend {
     pub(crate) pod: Pod,
     pub(crate) server: Process,
-}
-
-/// A client in a pod or on a host.
-pub(crate) struct Client {
-    pub(crate) control: Control,
-    pub(crate) pod: Option<Pod>,
 }
 
 // === impl Scenario ===
@@ -145,26 +127,18 @@ impl Scenario {
     /// A client in a pod of its own.
     pub(crate) fn client(&self, node: usize) -> Client {
         let pod = self.suite.cluster.pod(node, "client").create().unwrap();
-        let control = pod.control().unwrap();
-        Client {
-            control,
-            pod: Some(pod),
-        }
+        Client::in_pod(pod).unwrap()
     }
 
     /// A client among the host processes of a node.
     pub(crate) fn host_client(&self, node: usize) -> Client {
-        let control = self.suite.cluster.node(node).control().unwrap();
-        Client { control, pod: None }
+        Client::new(self.suite.cluster.node(node).control().unwrap())
     }
 
     /// A client inside a backend's pod.
     #[expect(clippy::unused_self, reason = "reads as the other clients do")]
     pub(crate) fn client_in(&self, backend: &Backend) -> Client {
-        Client {
-            control: backend.pod.control().unwrap(),
-            pod: None,
-        }
+        Client::new(backend.pod.control().unwrap())
     }
 }
 
@@ -178,145 +152,6 @@ impl Drop for Scenario {
             eprintln!("deleting namespace {}: {error:#}", self.namespace);
         }
     }
-}
-
-// === impl Client ===
-
-impl Client {
-    pub(crate) fn dial(&mut self, dial: &Dial) -> Dialed {
-        self.control.dial(dial).unwrap()
-    }
-
-    /// Waits until requests are answered by exactly these backends: every one within upstream's
-    /// number of tries, no other, no failure, and always under the dialled address.
-    pub(crate) fn reaches(&mut self, dial: &Dial, names: &[&str]) {
-        let wanted: BTreeSet<String> = names.iter().map(|&name| name.to_owned()).collect();
-        // Upstream's MaxTries.
-        let tries = names.len() * names.len() + 30;
-        let deadline = Instant::now() + CHANGE_LIMIT;
-        loop {
-            let outcome = self.collect(dial, &wanted, tries);
-            match outcome {
-                Ok(()) => return,
-                Err(found) if Instant::now() > deadline => {
-                    panic!("{dial:?} should reach exactly {wanted:?}, but {found}")
-                }
-                Err(_) => thread::sleep(Duration::from_millis(30)),
-            }
-        }
-    }
-
-    /// The same for several addresses.
-    pub(crate) fn reaches_all(&mut self, dials: &[Dial], names: &[&str]) {
-        for dial in dials {
-            self.reaches(dial, names);
-        }
-    }
-
-    fn collect(
-        &mut self,
-        dial: &Dial,
-        wanted: &BTreeSet<String>,
-        tries: usize,
-    ) -> Result<(), String> {
-        let mut seen = BTreeSet::new();
-        // A few more after the set is complete would notice a backend too many.
-        let mut spare = 3;
-        for _ in 0..tries {
-            let dialed = self.dial(dial);
-            match dialed.reply {
-                Some(name) if wanted.contains(&name) => seen.insert(name),
-                Some(name) => return Err(format!("{name} answered")),
-                None => return Err(format!("there was {:?}", dialed.error)),
-            };
-            if dialed.peer != Some(dial.expected_peer()) {
-                return Err(format!("the peer was reported as {:?}", dialed.peer));
-            }
-            if seen == *wanted {
-                if spare == 0 {
-                    return Ok(());
-                }
-                spare -= 1;
-            }
-        }
-        if seen == *wanted {
-            Ok(())
-        } else {
-            Err(format!("only {seen:?} answered"))
-        }
-    }
-
-    /// Waits until requests fail, whatever the error, five times in a row.
-    pub(crate) fn fails(&mut self, dial: &Dial) {
-        self.fails_with(dial, |_| true);
-    }
-
-    /// Waits until requests are refused, five times in a row.
-    pub(crate) fn is_refused(&mut self, dial: &Dial) {
-        self.fails_with(dial, |kind| kind == ErrorKind::Refused);
-    }
-
-    /// Waits until requests fail, and not as if nobody served: a Service whose policy leaves no
-    /// endpoint here is dropped, not refused (rule C12).
-    pub(crate) fn is_dropped_all(&mut self, dials: &[Dial]) {
-        for dial in dials {
-            self.fails_with(dial, |kind| kind != ErrorKind::Refused);
-        }
-    }
-
-    /// [`Client::fails`] for several addresses.
-    pub(crate) fn fails_all(&mut self, dials: &[Dial]) {
-        for dial in dials {
-            self.fails(dial);
-        }
-    }
-
-    /// [`Client::is_refused`] for several addresses.
-    pub(crate) fn is_refused_all(&mut self, dials: &[Dial]) {
-        for dial in dials {
-            self.is_refused(dial);
-        }
-    }
-
-    fn fails_with(&mut self, dial: &Dial, expected: impl Fn(ErrorKind) -> bool) {
-        let dial = dial.clone().timeout(Duration::from_millis(250));
-        let deadline = Instant::now() + CHANGE_LIMIT;
-        let mut in_a_row = 0;
-        while in_a_row < 5 {
-            let dialed = self.dial(&dial);
-            if dialed
-                .error
-                .as_ref()
-                .is_some_and(|failure| expected(failure.kind))
-            {
-                in_a_row += 1;
-            } else {
-                in_a_row = 0;
-                assert!(
-                    Instant::now() < deadline,
-                    "{dial:?} should fail, but gave {dialed:?}"
-                );
-                thread::sleep(Duration::from_millis(30));
-            }
-        }
-    }
-
-    /// Requests `count` times and returns the hostnames that answered; none may fail.
-    pub(crate) fn hostnames(&mut self, dial: &Dial, count: u64) -> BTreeSet<String> {
-        let summary = self.control.dial_many(dial, count).unwrap();
-        assert_eq!(summary.failed(), 0, "{dial:?}: {summary:?}");
-        summary.replies.into_keys().collect()
-    }
-}
-
-/// A TCP request with a second's patience.
-pub(crate) fn tcp(to: SocketAddr) -> Dial {
-    Dial::tcp(to).abort().timeout(Duration::from_secs(1))
-}
-
-/// A request over a connected UDP socket.
-pub(crate) fn udp(to: SocketAddr) -> Dial {
-    Dial::udp(to).timeout(Duration::from_millis(500))
 }
 
 /// TCP to both ClusterIPs.

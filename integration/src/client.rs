@@ -1,0 +1,224 @@
+//! A client that knows what tests wait for: who answers, who does not, and how.
+//!
+//! Every method waits for a state and panics when it does not come: after a change that the test
+//! has made, the proxy is given [`CHANGE_LIMIT`] to follow.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+
+use crate::{
+    agent::{
+        dial::{Dial, Dialed},
+        socket::{ErrorKind, Protocol},
+    },
+    cluster::Pod,
+    control::{Control, SocketId},
+};
+
+/// Upstream allows 30 seconds for a change of endpoints; we are far below on any machine.
+pub const CHANGE_LIMIT: Duration = Duration::from_secs(10);
+
+const ALIVE: &str = "the client process answers";
+
+/// A client in a pod, on a host or outside.
+#[derive(Debug)]
+pub struct Client {
+    /// Its process.
+    pub control: Control,
+    /// The pod it lives in and owns.
+    pub pod: Option<Pod>,
+}
+
+// === impl Client ===
+
+impl Client {
+    /// A client that is nobody's pod.
+    pub fn new(control: Control) -> Self {
+        Self { control, pod: None }
+    }
+
+    /// A client in a pod of its own.
+    pub fn in_pod(pod: Pod) -> Result<Self> {
+        let control = pod.control()?;
+        Ok(Self {
+            control,
+            pod: Some(pod),
+        })
+    }
+
+    /// One request over a new socket.
+    pub fn dial(&mut self, dial: &Dial) -> Dialed {
+        self.control.dial(dial).expect(ALIVE)
+    }
+
+    /// Waits until requests are answered by exactly these backends: every one within upstream's
+    /// number of tries, no other, no failure, and always under the dialled address.
+    pub fn reaches(&mut self, dial: &Dial, names: &[&str]) {
+        let wanted: BTreeSet<String> = names.iter().map(|&name| name.to_owned()).collect();
+        // Upstream's MaxTries.
+        let tries = names.len() * names.len() + 30;
+        let deadline = Instant::now() + CHANGE_LIMIT;
+        loop {
+            let outcome = self.collect(dial, &wanted, tries);
+            match outcome {
+                Ok(()) => return,
+                Err(found) if Instant::now() > deadline => {
+                    panic!("{dial:?} should reach exactly {wanted:?}, but {found}")
+                }
+                Err(_) => thread::sleep(Duration::from_millis(30)),
+            }
+        }
+    }
+
+    /// The same for several addresses.
+    pub fn reaches_all(&mut self, dials: &[Dial], names: &[&str]) {
+        for dial in dials {
+            self.reaches(dial, names);
+        }
+    }
+
+    fn collect(
+        &mut self,
+        dial: &Dial,
+        wanted: &BTreeSet<String>,
+        tries: usize,
+    ) -> Result<(), String> {
+        let mut seen = BTreeSet::new();
+        // A few more after the set is complete would notice a backend too many.
+        let mut spare = 3;
+        for _ in 0..tries {
+            let dialed = self.dial(dial);
+            match dialed.reply {
+                Some(name) if wanted.contains(&name) => seen.insert(name),
+                Some(name) => return Err(format!("{name} answered")),
+                None => return Err(format!("there was {:?}", dialed.error)),
+            };
+            if dialed.peer != Some(dial.expected_peer()) {
+                return Err(format!("the peer was reported as {:?}", dialed.peer));
+            }
+            if seen == *wanted {
+                if spare == 0 {
+                    return Ok(());
+                }
+                spare -= 1;
+            }
+        }
+        if seen == *wanted {
+            Ok(())
+        } else {
+            Err(format!("only {seen:?} answered"))
+        }
+    }
+
+    /// Waits until requests fail, whatever the error, five times in a row.
+    pub fn fails(&mut self, dial: &Dial) {
+        self.fails_with(dial, |_| true);
+    }
+
+    /// Waits until requests are refused, five times in a row.
+    pub fn is_refused(&mut self, dial: &Dial) {
+        self.fails_with(dial, |kind| kind == ErrorKind::Refused);
+    }
+
+    /// Waits until requests fail, and not as if nobody served: a Service whose policy leaves no
+    /// endpoint here is dropped, not refused (rule C12).
+    pub fn is_dropped_all(&mut self, dials: &[Dial]) {
+        for dial in dials {
+            self.fails_with(dial, |kind| kind != ErrorKind::Refused);
+        }
+    }
+
+    /// [`Client::fails`] for several addresses.
+    pub fn fails_all(&mut self, dials: &[Dial]) {
+        for dial in dials {
+            self.fails(dial);
+        }
+    }
+
+    /// [`Client::is_refused`] for several addresses.
+    pub fn is_refused_all(&mut self, dials: &[Dial]) {
+        for dial in dials {
+            self.is_refused(dial);
+        }
+    }
+
+    fn fails_with(&mut self, dial: &Dial, expected: impl Fn(ErrorKind) -> bool) {
+        let dial = dial.clone().timeout(Duration::from_millis(250));
+        let deadline = Instant::now() + CHANGE_LIMIT;
+        let mut in_a_row = 0;
+        while in_a_row < 5 {
+            let dialed = self.dial(&dial);
+            if dialed
+                .error
+                .as_ref()
+                .is_some_and(|failure| expected(failure.kind))
+            {
+                in_a_row += 1;
+            } else {
+                in_a_row = 0;
+                assert!(
+                    Instant::now() < deadline,
+                    "{dial:?} should fail, but gave {dialed:?}"
+                );
+                thread::sleep(Duration::from_millis(30));
+            }
+        }
+    }
+
+    /// Requests `count` times and returns the hostnames that answered; none may fail.
+    pub fn hostnames(&mut self, dial: &Dial, count: u64) -> BTreeSet<String> {
+        let summary = self.control.dial_many(dial, count).expect(ALIVE);
+        assert_eq!(summary.failed(), 0, "{dial:?}: {summary:?}");
+        summary.replies.into_keys().collect()
+    }
+
+    /// The reply to one request over a new socket; the request must not fail.
+    pub fn ask(&mut self, dial: &Dial) -> String {
+        let dialed = self.dial(dial);
+        dialed
+            .reply
+            .unwrap_or_else(|| panic!("{dial:?} gave {:?}", dialed.error))
+    }
+
+    /// The source address that the server sees.
+    pub fn source_seen(&mut self, dial: &Dial) -> IpAddr {
+        let seen = self.ask(&dial.clone().request("clientip"));
+        let seen: SocketAddr = seen.parse().expect("a server answers with an address");
+        seen.ip().to_canonical()
+    }
+
+    /// A TCP connection whose server sends every line back.
+    pub fn stream(&mut self, to: SocketAddr) -> SocketId {
+        let connected = self.control.connect_new(Protocol::Tcp, to).expect(ALIVE);
+        let stream = connected.unwrap_or_else(|failure| panic!("no stream to {to}: {failure}"));
+        self.echoes(stream, "stream", "streaming");
+        stream
+    }
+
+    /// The stream carries a line there and back.
+    pub fn stream_works(&mut self, stream: SocketId, line: &str) {
+        self.echoes(stream, line, line);
+    }
+
+    fn echoes(&mut self, socket: SocketId, line: &str, reply: &str) {
+        let answer = self.control.ask(socket, line).expect(ALIVE);
+        let answer = answer.unwrap_or_else(|failure| panic!("{socket:?} broke: {failure}"));
+        assert_eq!(answer.data, reply, "{socket:?}");
+    }
+}
+
+/// A TCP request with a second's patience.
+pub fn tcp(to: SocketAddr) -> Dial {
+    Dial::tcp(to).abort().timeout(Duration::from_secs(1))
+}
+
+/// A request over a connected UDP socket.
+pub fn udp(to: SocketAddr) -> Dial {
+    Dial::udp(to).timeout(Duration::from_millis(500))
+}
