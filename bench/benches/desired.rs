@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use lb_controller::{desired::desired, store::Store, synthetic};
+use lb_controller::{desired::desired, model::Settings, store::Store, synthetic};
 
 fn store(services: usize, endpoints: usize) -> Store {
     let mut store = Store::new();
@@ -13,9 +13,15 @@ fn store(services: usize, endpoints: usize) -> Store {
 
 /// Every Service of the store; returns how many endpoints were found.
 fn every(store: &Store) -> usize {
-    let services = store
-        .services()
-        .flat_map(|(name, service)| desired(name, service, &store.slices_of(name), store.node()));
+    let services = store.services().flat_map(|(name, service)| {
+        desired(
+            name,
+            service,
+            &store.slices_of(name),
+            store.node(),
+            Settings::default(),
+        )
+    });
     services.map(|service| service.backends.len()).sum()
 }
 

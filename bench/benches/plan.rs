@@ -5,7 +5,7 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use lb_controller::{
     desired::{DesiredService, desired},
-    model::{EndpointSlice, Event, ObjectName},
+    model::{EndpointSlice, Event, ObjectName, Settings},
     plan::{Batch, Capacity, Planner},
     store::Store,
     synthetic,
@@ -26,7 +26,13 @@ fn store(services: usize, endpoints: usize) -> Store {
 
 fn desired_of(store: &Store, name: &ObjectName) -> Vec<DesiredService> {
     let service = store.service(name).expect("the name is of this store");
-    desired(name, service, &store.slices_of(name), store.node())
+    desired(
+        name,
+        service,
+        &store.slices_of(name),
+        store.node(),
+        Settings::default(),
+    )
 }
 
 fn names(store: &Store) -> Vec<ObjectName> {

@@ -10,6 +10,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use lb_controller::{
+    config::ConntrackArgs,
+    conntrack::{FlowSizes, Machine, lifetimes},
     datapath::{self, Place},
     kernel::Features,
     loader::Cgroup,
@@ -77,6 +79,8 @@ impl Arena {
             cgroup: Cgroup::open(&self.cgroup(name)?)?,
             features: Features::probe(),
             affinity_entries: 65_536,
+            flow_sizes: FlowSizes::new(&ConntrackArgs::default(), Machine::current()),
+            lifetimes: lifetimes(&ConntrackArgs::default()),
             node_name: name.to_owned(),
             source: "files",
         })

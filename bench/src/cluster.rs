@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context, Result};
 use lb_controller::{
-    model::{EndpointSlice, Event, ObjectName, Protocol},
+    model::{EndpointSlice, Event, ObjectName, Protocol, Settings},
     reconcile::{Outcome, Reconciler},
     synthetic,
 };
@@ -68,7 +68,7 @@ pub fn events(size: Size, udp: bool) -> impl Iterator<Item = Event> {
 
 /// Programs `size` in the cgroup `name` of the arena.
 pub fn program(arena: &Arena, name: &str, size: Size, udp: bool) -> Result<(Reconciler, Outcome)> {
-    let mut reconciler = Reconciler::start(arena.place(name)?)?;
+    let mut reconciler = Reconciler::start(arena.place(name)?, Settings::default())?;
     for event in events(size, udp) {
         reconciler.observe(event);
     }

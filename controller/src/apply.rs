@@ -2,9 +2,13 @@
 
 use std::sync::atomic::{Ordering, fence};
 
-use lb_ebpf::abi::{BackendEntry, BackendStats, ServiceInfo, ServiceStats};
+use lb_ebpf::abi::{BackendEntry, BackendStats, ServiceInfo, ServiceStats, map};
 
-use crate::{maps::Maps, plan::Batch, sys::BatchError};
+use crate::{
+    maps::{MappedArray, Maps},
+    plan::Batch,
+    sys::BatchError,
+};
 
 /// Why a batch could not be applied. It may have been applied in part: repeat it.
 #[derive(Debug, thiserror::Error)]
@@ -32,13 +36,28 @@ fn split<K: Copy, V: Copy>(pairs: &[(K, V)]) -> (Vec<K>, Vec<V>) {
     pairs.iter().copied().unzip()
 }
 
+/// Sets bits of words; no other writer touches these arrays.
+fn set_bits(array: &MappedArray<u64>, words: &[(u32, u64)]) {
+    for (word, bits) in words {
+        array.set(*word, array.get(*word) | bits);
+    }
+}
+
+fn clear_bits(array: &MappedArray<u64>, words: &[(u32, u64)]) {
+    for (word, bits) in words {
+        array.set(*word, array.get(*word) & !bits);
+    }
+}
+
 /// Writes everything that `batch` holds, in the order of its fields.
 ///
 /// # Errors
 /// The first map that refused; everything before it is written.
 pub fn apply(maps: &Maps, batch: &Batch) -> Result<(), ApplyError> {
     let (ids, names) = split(&batch.zones);
-    maps.zones.update(&ids, &names).map_err(failed("ZONES"))?;
+    maps.zones
+        .update(&ids, &names)
+        .map_err(failed(map::ZONES))?;
     for id in &batch.reset_services {
         maps.service_stats.set(*id, ServiceStats::default());
     }
@@ -66,19 +85,30 @@ pub fn apply(maps: &Maps, batch: &Batch) -> Result<(), ApplyError> {
     for (id, info) in &batch.infos {
         maps.service_info.set(*id, *info);
     }
-    for (word, bits) in &batch.filter_set {
-        maps.filter.set(*word, maps.filter.get(*word) | bits);
-    }
+    maps.source_ranges
+        .insert(&batch.source_ranges)
+        .map_err(failed(map::SOURCE_RANGES))?;
+    let (keys, slots) = split(&batch.local_backends);
+    maps.local_backends
+        .update(&keys, &slots)
+        .map_err(failed(map::LOCAL_BACKENDS))?;
+    set_bits(&maps.filter, &batch.filter_set);
+    set_bits(&maps.node_ports, &batch.node_ports_set);
     let (keys, entries) = split(&batch.frontends);
     maps.services
         .update(&keys, &entries)
-        .map_err(failed("SERVICES"))?;
+        .map_err(failed(map::SERVICES))?;
     maps.services
         .delete(&batch.removed_frontends)
-        .map_err(failed("SERVICES"))?;
-    for (word, bits) in &batch.filter_cleared {
-        maps.filter.set(*word, maps.filter.get(*word) & !bits);
-    }
+        .map_err(failed(map::SERVICES))?;
+    clear_bits(&maps.filter, &batch.filter_cleared);
+    clear_bits(&maps.node_ports, &batch.node_ports_cleared);
+    maps.source_ranges
+        .remove(&batch.removed_source_ranges)
+        .map_err(failed(map::SOURCE_RANGES))?;
+    maps.local_backends
+        .delete(&batch.removed_local_backends)
+        .map_err(failed(map::LOCAL_BACKENDS))?;
     for (slot, backend) in &batch.freed_backends {
         maps.backends.set(*slot, *backend);
     }

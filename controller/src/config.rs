@@ -1,8 +1,14 @@
 //! The command line of `lb-controller`.
 
+mod conntrack;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::model::{ForwardingMode, Settings};
+
+pub use conntrack::ConntrackArgs;
 
 /// Balances Kubernetes Services on this node with eBPF, in place of kube-proxy.
 ///
@@ -106,10 +112,21 @@ pub struct Run {
     /// Clients that session affinity remembers; the least recently used is forgotten.
     #[arg(long, value_name = "N", default_value_t = 65_536)]
     pub affinity_entries: u32,
+    /// How packets from outside reach backends on other nodes: `snat` (replies come back
+    /// through this node), `dsr` (the backend's node answers directly) or `hybrid` (dsr
+    /// for TCP, snat for UDP). The annotation lb/forwarding-mode of a Service overrides it.
+    #[arg(long, value_name = "MODE", default_value = "snat")]
+    pub forwarding_mode: ForwardingMode,
+    /// Whether external IPs of Services are served; without, they are treated as absent.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
+    pub external_ips: bool,
     /// Do not enter network namespaces to destroy UDP sockets of gone backends; send
     /// them an ICMP port-unreachable instead.
     #[arg(long)]
     pub no_netns_walk: bool,
+    /// Connection tracking: sizes, lifetimes, garbage collection.
+    #[command(flatten)]
+    pub conntrack: ConntrackArgs,
 }
 
 /// Where Services and EndpointSlices come from: the API server by default.
@@ -144,6 +161,14 @@ impl Run {
     /// The address of the metrics server.
     pub fn metrics(&self) -> Result<Option<SocketAddr>, String> {
         address(&self.metrics_bind_address, 10249)
+    }
+
+    /// What decides about what is programmed.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            forwarding: self.forwarding_mode,
+            external_ips: self.external_ips,
+        }
     }
 
     /// The name of this node (rule L1).

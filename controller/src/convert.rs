@@ -12,6 +12,7 @@ mod intern;
 mod node;
 mod ports;
 mod service;
+mod source_ranges;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +23,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-pub use annotations::TABLE_LENGTH;
+pub use annotations::{FORWARDING_MODE, TABLE_LENGTH};
 pub use endpoint_slice::{HEADLESS_LABEL, SERVICE_NAME_LABEL};
 pub use intern::Interner;
 pub use service::PROXY_NAME_LABEL;

@@ -9,10 +9,11 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     config::{self, Run},
+    conntrack::{Collector, FlowSizes, Machine, Report, lifetimes},
     datapath::{DatapathError, Place},
     exit::{Exit, sentence},
     health::{self, Health},
@@ -102,6 +103,9 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
     let _lock = lock(&pins)?;
     let reaper = Reaper::start(pins.clone(), !options.no_netns_walk)
         .map_err(|source| io_error_of("cannot start the thread that ends stale sockets", source))?;
+    let (reports, collected) = mpsc::channel(1);
+    let collector = Collector::start(pins.clone(), options.conntrack.gc_interval, reports)
+        .map_err(|source| io_error_of("cannot start the thread that collects flows", source))?;
 
     let source = source(options, &node_name).await?;
     let place = Place {
@@ -110,6 +114,8 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
             .map_err(|source| io_error("cannot open the cgroup", &cgroup_path, source))?,
         features: Features::probe(),
         affinity_entries: options.affinity_entries,
+        flow_sizes: FlowSizes::new(&options.conntrack, Machine::current()),
+        lifetimes: lifetimes(&options.conntrack),
         node_name: node_name.clone(),
         source: match source {
             Source::Files(_) => "files",
@@ -124,7 +130,7 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
     let stop = CancellationToken::new();
     serve(options, &health, refresh, &stop).await?;
 
-    let reconciler = Reconciler::start(place)?;
+    let reconciler = Reconciler::start(place, options.settings())?;
     let adopted = reconciler.datapath().is_some();
     let (events, received) = mpsc::channel(QUEUE);
     let (state, states) = watch::channel(SourceState::default());
@@ -134,6 +140,8 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
         reconciler,
         adopted,
         reaper,
+        collector,
+        collected,
         health,
         received,
         refreshed,
@@ -157,6 +165,8 @@ struct Daemon<'a> {
     /// A predecessor's state is in force.
     adopted: bool,
     reaper: Reaper,
+    collector: Collector,
+    collected: mpsc::Receiver<Report>,
     health: Arc<Health>,
     received: mpsc::Receiver<Vec<Event>>,
     refreshed: mpsc::Receiver<oneshot::Sender<()>>,
@@ -184,6 +194,9 @@ impl Daemon<'_> {
                         metrics::scrape(datapath, self.reconciler.usage());
                     }
                     let _ = done.send(());
+                }
+                Some(report) = self.collected.recv() => {
+                    debug!(unused = report.unused.len(), "frontends that no flow uses any more");
                 }
                 _ = tick.tick() => self.reconciler.idle(),
             }
@@ -222,6 +235,9 @@ impl Daemon<'_> {
         match self.reconciler.reconcile() {
             Ok(outcome) => {
                 self.health.updated();
+                if !outcome.gone.is_empty() {
+                    self.collector.purge();
+                }
                 self.reaper.submit(outcome.gone);
                 Ok(None)
             }

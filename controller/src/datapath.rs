@@ -21,11 +21,12 @@ use self::{
 };
 use crate::{
     apply::{ApplyError, apply},
+    conntrack::{FlowSizes, Lifetimes},
     kernel::Features,
     loader::{self, Cgroup, LoadError, MapSizes, Programs},
     maps::{Access, Maps, MapsError},
     pins::Pins,
-    plan::{Batch, Capacity, NoRoom, Snapshot, Usage},
+    plan::{Batch, Capacity, Limits, NoRoom, Snapshot, Usage},
 };
 
 /// Maps that every epoch shares: state of sockets, flows and clients, what the node is
@@ -83,6 +84,10 @@ pub struct Place {
     pub features: Features,
     /// Entries of `AFFINITY`, when it is created.
     pub affinity_entries: u32,
+    /// Entries of the maps of flows, when they are created.
+    pub flow_sizes: FlowSizes,
+    /// How long flows live.
+    pub lifetimes: Lifetimes,
     /// `metadata.name` of this node.
     pub node_name: String,
     /// Kind of source, for the status: `api` or `files`.
@@ -111,6 +116,7 @@ impl Datapath {
         let sizes = MapSizes {
             capacity,
             affinity: place.affinity_entries,
+            flows: place.flow_sizes,
         };
         let mut programs = Programs::load(&dir, &sizes, place.features)?;
         programs.attach(&place.pins, &place.cgroup)?;
@@ -121,6 +127,8 @@ impl Datapath {
             unpublished: None,
         };
         datapath.remove_other_epochs();
+        datapath.write_lifetimes();
+        datapath.warn_of_kept_sizes();
         let snapshot = datapath.snapshot()?;
         info!(
             epoch,
@@ -145,6 +153,7 @@ impl Datapath {
         let sizes = MapSizes {
             capacity,
             affinity: place.affinity_entries,
+            flows: place.flow_sizes,
         };
         let programs = Programs::load(&dir, &sizes, place.features)?;
         let maps = Maps::open(&dir, Access::Write)?;
@@ -155,6 +164,7 @@ impl Datapath {
             unpublished: Some(programs),
         };
         datapath.write_status(|status| *status = datapath.new_status());
+        datapath.write_lifetimes();
         info!(epoch, ?capacity, "created the maps");
         Ok((datapath, capacity))
     }
@@ -207,6 +217,7 @@ impl Datapath {
         let sizes = MapSizes {
             capacity,
             affinity: self.place.affinity_entries,
+            flows: self.place.flow_sizes,
         };
         let mut programs = Programs::load(&to, &sizes, self.place.features)?;
         let maps = Maps::open(&to, Access::Write)?;
@@ -233,6 +244,14 @@ impl Datapath {
     /// The maps, for reading.
     pub fn maps(&self) -> &Maps {
         &self.maps
+    }
+
+    /// Capacities of the maps that never grow.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            source_ranges: self.maps.source_ranges.max_entries(),
+            local_backends: self.maps.local_backends.max_entries(),
+        }
     }
 
     /// Where it lives.
@@ -274,6 +293,26 @@ impl Datapath {
         }
     }
 
+    /// Tells programs and the collector how long flows live.
+    fn write_lifetimes(&self) {
+        let mut config = self.maps.config.get(0);
+        config.lifetimes = self.place.lifetimes;
+        self.maps.config.set(0, config);
+    }
+
+    /// The maps of flows keep their sizes for as long as they are pinned.
+    fn warn_of_kept_sizes(&self) {
+        let (pinned, asked) = (self.maps.flow_sizes(), self.place.flow_sizes);
+        if pinned != asked {
+            warn!(
+                ?pinned,
+                ?asked,
+                "the pinned maps of flows keep their sizes; `lb-controller cleanup` before the \
+                 next start resizes them and forgets all flows"
+            );
+        }
+    }
+
     fn snapshot(&self) -> Result<Snapshot, DatapathError> {
         let infos = (0..)
             .zip(self.maps.service_info.iter())
@@ -283,6 +322,8 @@ impl Datapath {
             frontends: self.maps.services.dump()?,
             backends: self.maps.backends.iter().collect(),
             zones: self.maps.zones.dump()?,
+            source_ranges: self.maps.source_ranges.dump()?,
+            local_backends: self.maps.local_backends.dump()?,
         })
     }
 

@@ -6,16 +6,20 @@
 #![forbid(unsafe_code)]
 
 mod endpoints;
+mod forwarding;
 mod frontends;
+mod source_ranges;
 #[cfg(test)]
 mod tests;
 
 use std::{net::IpAddr, sync::Arc};
 
+pub use forwarding::{DSR_TABLE_LEN, Forwarding};
+use frontends::Reach;
 use lb_ebpf::abi::{FrontendKind, Scope};
 
 use crate::model::{
-    EndpointSlice, Family, NodeInfo, ObjectName, Protocol, Service, ServicePort, ServiceType,
+    EndpointSlice, Family, IpNet, NodeInfo, ObjectName, Protocol, Service, ServiceType, Settings,
     TrafficPolicy,
 };
 
@@ -47,9 +51,14 @@ pub struct DesiredService {
     pub external_policy: TrafficPolicy,
     /// Session-affinity timeout in seconds; 0 without affinity.
     pub affinity_secs: u32,
-    /// Maglev table length that an annotation asks for.
+    /// Maglev table length that an annotation asks for, or DSR needs.
     pub pinned_len: Option<u32>,
-    /// Addresses that clients dial, sorted.
+    /// How packets from outside reach backends on other nodes.
+    pub forwarding: Forwarding,
+    /// Sources that the load-balancer VIPs admit, sorted; empty if they admit all.
+    pub source_ranges: Box<[IpNet]>,
+    /// Addresses that clients dial, sorted; an external entry stands before the internal
+    /// one of the same address.
     pub frontends: Vec<DesiredFrontend>,
     /// Every endpoint of the port, also those in no set, sorted by address and port
     /// (rule B13), without duplicates (rule B11).
@@ -59,7 +68,7 @@ pub struct DesiredService {
 /// An address that clients dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DesiredFrontend {
-    /// Address.
+    /// Address; the unspecified one of the family for a NodePort.
     pub addr: IpAddr,
     /// Port.
     pub port: u16,
@@ -71,6 +80,9 @@ pub struct DesiredFrontend {
     pub set: BackendSet,
     /// If that set is empty: drop silently (rule C12) instead of refusing (rule C11).
     pub drop_when_empty: bool,
+    /// Those of `FrontendFlags` that do not depend on the set: `EXTERNAL_DIFFERS`,
+    /// `SOURCE_RANGES`, `DSR`.
+    pub flags: u32,
 }
 
 /// The two sets of backends that a service has (semantics C).
@@ -104,26 +116,41 @@ pub fn desired(
     service: &Service,
     slices: &[&EndpointSlice],
     node: &NodeInfo,
+    settings: Settings,
 ) -> Vec<DesiredService> {
     service
         .ports
         .iter()
         .flat_map(|port| Family::ALL.map(|family| (port, family)))
         .filter(|(_, family)| service.cluster_ip(*family).is_some())
-        .map(|(port, family)| desired_port(name, service, port, family, slices, node))
+        .map(|(port, family)| {
+            let reach = Reach {
+                service,
+                port,
+                family,
+                settings,
+            };
+            desired_port(name, reach, slices, node)
+        })
         .collect()
 }
 
 fn desired_port(
     name: &ObjectName,
-    service: &Service,
-    port: &ServicePort,
-    family: Family,
+    reach: Reach<'_>,
     slices: &[&EndpointSlice],
     node: &NodeInfo,
 ) -> DesiredService {
-    let uses = frontends::sets_in_use(service, port, family);
-    let selection = endpoints::select(slices, port, family, uses, node.zone.as_deref());
+    let Reach {
+        service,
+        port,
+        family,
+        ..
+    } = reach;
+    let zone = node.zone.as_deref();
+    let selection = endpoints::select(slices, port, family, reach.sets_in_use(), zone);
+    let forwarding = reach.forwarding();
+    let source_ranges = reach.source_ranges(node);
     DesiredService {
         key: ServicePortKey {
             service: name.clone(),
@@ -134,10 +161,14 @@ fn desired_port(
         port: port.port,
         service_type: service.service_type,
         internal_policy: service.internal_policy,
-        external_policy: frontends::honoured_external_policy(service),
+        external_policy: reach.external_policy(),
         affinity_secs: service.affinity_secs.unwrap_or(0),
-        pinned_len: service.pinned_len,
-        frontends: frontends::frontends(service, port, family, selection.has_any),
+        pinned_len: service
+            .pinned_len
+            .or((forwarding == Forwarding::Dsr).then_some(DSR_TABLE_LEN)),
+        forwarding,
+        frontends: reach.frontends(selection.has_any, forwarding, !source_ranges.is_empty()),
+        source_ranges,
         backends: selection.backends,
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod config;
+pub mod conntrack;
 pub mod convert;
 pub mod daemon;
 pub mod datapath;

@@ -18,7 +18,7 @@ use aya::{
 };
 use lb_ebpf::abi::{MAX_ZONES, map};
 
-use crate::{kernel::Features, pins::Pins, plan::Capacity, sys};
+use crate::{conntrack::FlowSizes, kernel::Features, pins::Pins, plan::Capacity, sys};
 
 /// The object, as `build.rs` found it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb.o"));
@@ -88,6 +88,8 @@ pub struct MapSizes {
     pub capacity: Capacity,
     /// Entries of `AFFINITY`.
     pub affinity: u32,
+    /// Entries of the maps of flows.
+    pub flows: FlowSizes,
 }
 
 /// The loaded programs.
@@ -124,6 +126,9 @@ impl Programs {
             .map_max_entries(map::SERVICE_INFO, services)
             .map_max_entries(map::ZONES, u32::from(MAX_ZONES))
             .map_max_entries(map::AFFINITY, sizes.affinity)
+            .map_max_entries(map::CONNTRACK, sizes.flows.conntrack)
+            .map_max_entries(map::HALF_OPEN, sizes.flows.half_open)
+            .map_max_entries(map::FRAGMENTS, sizes.flows.fragments)
             .override_global("HAS_SET_RETVAL", &set_retval, true);
         for name in map::ALL {
             object.map_pin_path(name, epoch_dir.join(name));

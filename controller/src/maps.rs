@@ -4,6 +4,9 @@
 //! Sizes of keys and values are checked once, here, when a map is opened; after that
 //! nothing can read or write past an element.
 
+mod events;
+mod trie;
+
 use std::{
     io,
     marker::PhantomData,
@@ -13,12 +16,18 @@ use std::{
 
 use aya::maps::{MapData, MapError};
 use lb_ebpf::abi::{
-    AffinityEntry, AffinityKey, BackendEntry, BackendStats, FrontendKey, Name, ServiceEntry,
+    AffinityEntry, AffinityKey, BackendEntry, BackendStats, Config, ConntrackEntry, ConntrackKey,
+    Device, FragmentKey, FragmentPorts, FrontendKey, LocalBackendKey, Name, ServiceEntry,
     ServiceInfo, ServiceStats, Status, map,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::sys::{self, BatchError, Mapping};
+pub use self::{events::EventTable, trie::SourceRanges};
+
+use crate::{
+    conntrack::FlowSizes,
+    sys::{self, BatchError, Mapping, Scan},
+};
 
 /// Why a map cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +67,17 @@ pub enum MapsError {
         /// Why not.
         source: io::Error,
     },
+}
+
+impl MapsError {
+    /// Whether a map, or the memory for it, is full.
+    pub fn is_full(&self) -> bool {
+        let code = match self {
+            Self::Io { source, .. } => source.raw_os_error(),
+            Self::Open { .. } | Self::Layout { .. } => None,
+        };
+        matches!(code, Some(libc::E2BIG | libc::ENOSPC | libc::ENOMEM))
+    }
 }
 
 /// Whether a tool reads or the controller writes.
@@ -156,6 +176,15 @@ where
     }
 }
 
+impl MappedArray<BackendStats> {
+    /// Adds to the closed connections of a slot, beside programs that do the same.
+    pub fn add_closed(&self, slot: u32, number: u64) {
+        let field = std::mem::offset_of!(BackendStats, closed);
+        self.mapping
+            .add(slot as usize * size_of::<BackendStats>() + field, number);
+    }
+}
+
 /// A hash map from `K` to `V`, written in batches.
 #[derive(Debug)]
 pub struct HashTable<K, V> {
@@ -187,11 +216,39 @@ where
 
     /// All entries, in no order.
     pub fn dump(&self) -> Result<Vec<(K, V)>, MapsError> {
-        sys::dump(self.fd(), self.max_entries).map_err(|source| MapsError::Io {
-            what: "read",
-            name: self.name,
-            source,
-        })
+        sys::dump(self.fd(), self.max_entries).map_err(|source| self.failed("read", source))
+    }
+
+    /// Starts to read all entries in pieces; see [`Self::next_batch`].
+    pub(crate) fn scan(&self) -> Scan<K, V> {
+        Scan::new(self.max_entries)
+    }
+
+    /// Replaces the contents of `out` by the next entries of a scan; `false` when there
+    /// are none left.
+    pub(crate) fn next_batch(
+        &self,
+        scan: &mut Scan<K, V>,
+        out: &mut Vec<(K, V)>,
+    ) -> Result<bool, MapsError> {
+        out.clear();
+        scan.next_batch(self.fd(), out)
+            .map_err(|source| self.failed("read", source))
+    }
+
+    /// The value under `key`.
+    pub fn get(&self, key: &K) -> Result<Option<V>, MapsError> {
+        sys::lookup(self.fd(), key).map_err(|source| self.failed("read", source))
+    }
+
+    /// Deletes `key` and returns what was under it.
+    pub fn take(&self, key: &K) -> Result<Option<V>, MapsError> {
+        sys::take(self.fd(), key).map_err(|source| self.failed("delete from", source))
+    }
+
+    /// Inserts `value` unless `key` has one; whether it did.
+    pub fn insert_new(&self, key: &K, value: &V) -> Result<bool, MapsError> {
+        sys::insert_new(self.fd(), key, value).map_err(|source| self.failed("write", source))
     }
 
     /// Inserts or replaces.
@@ -202,6 +259,14 @@ where
     /// Deletes; an absent key is no error.
     pub fn delete(&self, keys: &[K]) -> Result<(), BatchError> {
         sys::delete_batch(self.fd(), keys)
+    }
+
+    fn failed(&self, what: &'static str, source: io::Error) -> MapsError {
+        MapsError::Io {
+            what,
+            name: self.name,
+            source,
+        }
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
@@ -228,13 +293,40 @@ pub struct Maps {
     pub zones: HashTable<u32, Name>,
     /// `FILTER`.
     pub filter: MappedArray<u64>,
+    /// `NODE_PORTS`.
+    pub node_ports: MappedArray<u64>,
+    /// `SOURCE_RANGES`.
+    pub source_ranges: SourceRanges,
+    /// `LOCAL_BACKENDS`.
+    pub local_backends: HashTable<LocalBackendKey, u32>,
     /// `AFFINITY`.
     pub affinity: HashTable<AffinityKey, AffinityEntry>,
     /// `STATUS`.
     pub status: MappedArray<Status>,
+    /// `CONNTRACK`.
+    pub conntrack: HashTable<ConntrackKey, ConntrackEntry>,
+    /// `HALF_OPEN`.
+    pub half_open: HashTable<ConntrackKey, ConntrackEntry>,
+    /// `FRAGMENTS`.
+    pub fragments: HashTable<FragmentKey, FragmentPorts>,
+    /// `CONFIG`.
+    pub config: MappedArray<Config>,
+    /// `DEVICES`.
+    pub devices: HashTable<u32, Device>,
+    /// `EVENTS`.
+    pub events: EventTable,
 }
 
 impl Maps {
+    /// Sizes of the maps of flows.
+    pub fn flow_sizes(&self) -> FlowSizes {
+        FlowSizes {
+            conntrack: self.conntrack.max_entries(),
+            half_open: self.half_open.max_entries(),
+            fragments: self.fragments.max_entries(),
+        }
+    }
+
     /// Opens the maps pinned in `dir`.
     pub fn open(dir: &Path, access: Access) -> Result<Self, MapsError> {
         let open = |name: &'static str| {
@@ -261,8 +353,17 @@ impl Maps {
             service_info: MappedArray::new(&open(map::SERVICE_INFO)?, map::SERVICE_INFO, access)?,
             zones: HashTable::new(open(map::ZONES)?, map::ZONES)?,
             filter: MappedArray::new(&open(map::FILTER)?, map::FILTER, access)?,
+            node_ports: MappedArray::new(&open(map::NODE_PORTS)?, map::NODE_PORTS, access)?,
+            source_ranges: SourceRanges::new(open(map::SOURCE_RANGES)?, map::SOURCE_RANGES)?,
+            local_backends: HashTable::new(open(map::LOCAL_BACKENDS)?, map::LOCAL_BACKENDS)?,
             affinity: HashTable::new(open(map::AFFINITY)?, map::AFFINITY)?,
             status: MappedArray::new(&open(map::STATUS)?, map::STATUS, access)?,
+            conntrack: HashTable::new(open(map::CONNTRACK)?, map::CONNTRACK)?,
+            half_open: HashTable::new(open(map::HALF_OPEN)?, map::HALF_OPEN)?,
+            fragments: HashTable::new(open(map::FRAGMENTS)?, map::FRAGMENTS)?,
+            config: MappedArray::new(&open(map::CONFIG)?, map::CONFIG, access)?,
+            devices: HashTable::new(open(map::DEVICES)?, map::DEVICES)?,
+            events: EventTable::new(open(map::EVENTS)?)?,
         })
     }
 }

@@ -11,6 +11,10 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 use crate::{datapath::Datapath, plan::Usage, reconcile::Outcome};
 
+mod conntrack;
+
+pub(crate) use conntrack::collected;
+
 const SYNC_DURATION: &str = "kubeproxy_sync_proxy_rules_duration_seconds";
 const SYNC_TIMESTAMP: &str = "kubeproxy_sync_proxy_rules_last_timestamp_seconds";
 const QUEUED_TIMESTAMP: &str = "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds";
@@ -36,6 +40,14 @@ fn duration_buckets() -> Vec<f64> {
 pub fn install() -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full(SYNC_DURATION.into()), &duration_buckets())?
+        .set_buckets_for_metric(
+            Matcher::Full(conntrack::RECONCILER_DURATION.into()),
+            &duration_buckets(),
+        )?
+        .set_buckets_for_metric(
+            Matcher::Full(conntrack::RUN_DURATION.into()),
+            &duration_buckets(),
+        )?
         .install_recorder()?;
     describe_histogram!(
         SYNC_DURATION,
@@ -67,6 +79,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         STALE_SOCKETS,
         "Connected UDP sockets of gone backends, by what was done"
     );
+    conntrack::describe();
     Ok(handle)
 }
 
@@ -152,4 +165,5 @@ pub fn scrape(datapath: &Datapath, usage: Usage) {
     for (name, total) in names.into_iter().zip(totals) {
         counter!(CONNECTIONS, "result" => name).absolute(total);
     }
+    conntrack::scrape(maps);
 }

@@ -5,8 +5,14 @@
 //! here names a Kubernetes type or a map.
 #![forbid(unsafe_code)]
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+    sync::Arc,
+};
 
+pub use ipnet::IpNet;
 pub use lb_ebpf::abi::Protocol;
 
 /// namespace/name of an object.
@@ -45,6 +51,14 @@ impl Family {
         }
     }
 
+    /// The unspecified address: as a frontend, every address of the node.
+    pub const fn unspecified(self) -> IpAddr {
+        match self {
+            Self::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            Self::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        }
+    }
+
     /// 4 or 6.
     pub const fn number(self) -> u8 {
         match self {
@@ -76,6 +90,54 @@ pub enum TrafficPolicy {
     Local,
 }
 
+/// How packets from outside reach a backend on another node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ForwardingMode {
+    /// With an address of this node as source: replies come back through it.
+    #[default]
+    Snat,
+    /// Encapsulated, so that the backend's node answers the client directly.
+    Dsr,
+    /// DSR for TCP, SNAT for UDP.
+    Hybrid,
+}
+
+impl FromStr for ForwardingMode {
+    type Err = UnknownMode;
+
+    fn from_str(text: &str) -> Result<Self, UnknownMode> {
+        match text {
+            "snat" => Ok(Self::Snat),
+            "dsr" => Ok(Self::Dsr),
+            "hybrid" => Ok(Self::Hybrid),
+            _ => Err(UnknownMode),
+        }
+    }
+}
+
+/// A text that names no [`ForwardingMode`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected snat, dsr or hybrid")]
+pub struct UnknownMode;
+
+/// What the operator of this node has chosen, as far as it decides what is programmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// For Services that do not choose themselves.
+    pub forwarding: ForwardingMode,
+    /// Whether `spec.externalIPs` count (rule A13).
+    pub external_ips: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            forwarding: ForwardingMode::Snat,
+            external_ips: true,
+        }
+    }
+}
+
 /// One port of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePort {
@@ -101,6 +163,8 @@ pub struct Service {
     pub external_ips: Vec<IpAddr>,
     /// `status.loadBalancer.ingress[].ip` with ipMode VIP (rule E18).
     pub load_balancer_ips: Vec<IpAddr>,
+    /// `spec.loadBalancerSourceRanges`, parsed, of both families (rule E28).
+    pub source_ranges: Box<[IpNet]>,
     /// `spec.internalTrafficPolicy`.
     pub internal_policy: TrafficPolicy,
     /// `spec.externalTrafficPolicy`.
@@ -109,6 +173,8 @@ pub struct Service {
     pub affinity_secs: Option<u32>,
     /// Maglev table length that an annotation asks for.
     pub pinned_len: Option<u32>,
+    /// Forwarding mode that an annotation asks for.
+    pub forwarding: Option<ForwardingMode>,
     /// `spec.ports`, in their order.
     pub ports: Vec<ServicePort>,
 }
@@ -189,6 +255,20 @@ pub struct EndpointSlice {
 pub struct NodeInfo {
     /// Label `topology.kubernetes.io/zone`; `None` if absent or empty (rule D4).
     pub zone: Option<Arc<str>>,
+    /// Its primary IPv4 address (rule L2).
+    pub primary_v4: Option<Ipv4Addr>,
+    /// Its primary IPv6 address (rule L2).
+    pub primary_v6: Option<Ipv6Addr>,
+}
+
+impl NodeInfo {
+    /// The primary address of `family`.
+    pub fn primary(&self, family: Family) -> Option<IpAddr> {
+        match family {
+            Family::V4 => self.primary_v4.map(IpAddr::V4),
+            Family::V6 => self.primary_v6.map(IpAddr::V6),
+        }
+    }
 }
 
 /// Kinds of objects that a source lists.

@@ -10,8 +10,10 @@ mod backends;
 mod batch;
 mod encode;
 mod filter;
+mod fixed;
 mod frontends;
 mod indices;
+mod members;
 mod restore;
 mod service;
 mod slab;
@@ -22,12 +24,13 @@ use std::{
 };
 
 pub use batch::{Batch, GoneBackend};
-use lb_ebpf::abi::{BackendEntry, FrontendKey, MAX_ZONES, Name, ServiceEntry, TableRef};
+pub use filter::Retired;
+use lb_ebpf::abi::{Addr, BackendEntry, FrontendKey, MAX_ZONES, Name, ServiceEntry, TableRef};
 use maglev::Builder;
 pub use restore::{Orphans, Snapshot};
 pub use service::needs;
 
-use self::{filter::Filter, indices::Indices, slab::Slab};
+use self::{filter::Filter, fixed::FixedMap, indices::Indices, members::Prefix, slab::Slab};
 use crate::{
     desired::ServicePortKey,
     model::{Family, ObjectName, Protocol},
@@ -44,6 +47,15 @@ pub struct Capacity {
     pub backends: u32,
     /// `MAGLEV`: entries.
     pub maglev: u32,
+}
+
+/// Capacities of maps that never grow, in entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// `SOURCE_RANGES`.
+    pub source_ranges: u32,
+    /// `LOCAL_BACKENDS`.
+    pub local_backends: u32,
 }
 
 /// What is in use, in the units of [`Capacity`].
@@ -105,7 +117,7 @@ impl Programmed {
 #[derive(Debug)]
 pub struct Planner {
     services: HashMap<ObjectName, Vec<Programmed>>,
-    /// Who holds each frontend.
+    /// Who holds each frontend, by its internal entry.
     owners: HashMap<FrontendKey, ObjectName>,
     /// Who else wants it: two Services may claim one address (external IPs, hand-made
     /// ClusterIPs); the name that sorts first holds it.
@@ -114,9 +126,15 @@ pub struct Planner {
     slots: Indices,
     slab: Slab,
     max_frontends: u32,
+    /// Entries of `SERVICES` that belong to a service.
+    entries: usize,
     /// Mirror of `BACKENDS`; free slots keep their generation.
     backends: Vec<BackendEntry>,
     filter: Filter,
+    /// Mirror of `SOURCE_RANGES`.
+    source_ranges: FixedMap<Prefix, ()>,
+    /// Mirror of `LOCAL_BACKENDS`.
+    local_backends: FixedMap<Addr, u32>,
     /// Zone names by id - 1. Zones are few and never forgotten.
     zones: Vec<Arc<str>>,
     builder: Builder,
@@ -139,8 +157,11 @@ impl Planner {
             slots: Indices::new(capacity.backends),
             slab: Slab::new(capacity.maglev),
             max_frontends: capacity.frontends,
+            entries: 0,
             backends: Vec::new(),
             filter: Filter::default(),
+            source_ranges: FixedMap::default(),
+            local_backends: FixedMap::default(),
             zones: Vec::new(),
             builder: Builder::new(),
             orphan_frontends: 0,
@@ -152,7 +173,7 @@ impl Planner {
     pub fn usage(&self) -> Usage {
         Usage {
             services: self.ids.used(),
-            frontends: self.owners.len() as u32,
+            frontends: self.entries as u32,
             backends: self.slots.used(),
             maglev: self.slab.used(),
         }
@@ -174,6 +195,27 @@ impl Planner {
         self.slots.grow(capacity.backends);
         self.slab.grow(capacity.maglev);
         self.max_frontends = self.max_frontends.max(capacity.frontends);
+    }
+
+    /// Says how large the maps are that never grow; without it they have no limit.
+    pub fn limit(&mut self, limits: Limits) {
+        self.source_ranges.set_capacity(limits.source_ranges);
+        self.local_backends.set_capacity(limits.local_backends);
+    }
+
+    /// Removed frontends whose packets are still let in, for flows that may go on.
+    ///
+    /// To be taken before looking for such flows: one that begins later belongs to a
+    /// later retirement, or to a frontend that is there again.
+    pub fn retired(&self) -> impl Iterator<Item = Retired> + '_ {
+        self.filter.retired()
+    }
+
+    /// No flow of these frontends is left: shuts their packets out.
+    pub fn retire_done(&mut self, done: &[Retired], batch: &mut Batch) {
+        for retired in done {
+            self.filter.forget(retired, batch);
+        }
     }
 
     /// Names of all Services that have something programmed.

@@ -4,7 +4,10 @@
 //! kinds of objects have been listed (rule K1). A write that fails is repeated as it
 //! is, before anything else is planned; no Service is skipped for another's sake.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use tracing::{debug, error, info};
 
@@ -13,8 +16,8 @@ use crate::{
     datapath::{Datapath, DatapathError, Place, now_unix_ns},
     desired::{DesiredService, desired},
     metrics,
-    model::{Event, ObjectName},
-    plan::{Batch, GoneBackend, NoRoom, Orphans, Planner, Usage, needs},
+    model::{Event, ObjectName, Settings},
+    plan::{Batch, GoneBackend, NoRoom, Orphans, Planner, Retired, Usage, needs},
     store::Store,
     sys,
 };
@@ -54,6 +57,8 @@ struct Active {
     orphans: Option<Orphans>,
     /// A batch that was planned, but not (completely) written.
     pending: Option<Batch>,
+    /// Services of which not everything fits into a map that cannot grow, and that map.
+    starved: BTreeMap<ObjectName, &'static str>,
     /// Zone id of this node.
     zone: u16,
 }
@@ -62,6 +67,7 @@ struct Active {
 #[derive(Debug)]
 pub struct Reconciler {
     store: Store,
+    settings: Settings,
     /// Where to create a datapath; `None` once there is one.
     place: Option<Place>,
     active: Option<Active>,
@@ -74,15 +80,19 @@ pub struct Reconciler {
 
 impl Reconciler {
     /// Adopts what is programmed, if anything is.
-    pub fn start(place: Place) -> Result<Self, DatapathError> {
+    pub fn start(place: Place, settings: Settings) -> Result<Self, DatapathError> {
         let (place, active) = match Datapath::adopt(place)? {
             Err(place) => (Some(place), None),
             Ok((datapath, capacity, snapshot)) => {
                 let (planner, orphans) = Planner::restore(capacity, snapshot);
-                // Bits may be missing after a crash; stale ones do no harm.
-                let filter = &datapath.maps().filter;
+                // Bits may be missing after a crash; stale ones do no harm, and flows of
+                // frontends that are gone need them.
+                let maps = datapath.maps();
                 for (word, bits) in planner.filter_words() {
-                    filter.set(word, filter.get(word) | bits);
+                    maps.filter.set(word, maps.filter.get(word) | bits);
+                }
+                for (word, bits) in planner.node_port_words() {
+                    maps.node_ports.set(word, maps.node_ports.get(word) | bits);
                 }
                 let fresh = datapath.new_status();
                 datapath.write_status(|status| {
@@ -91,20 +101,12 @@ impl Reconciler {
                     status.flags = StatusFlags::READY;
                     status.last_sync_at = old.last_sync_at;
                 });
-                (
-                    None,
-                    Some(Active {
-                        datapath,
-                        planner,
-                        orphans: Some(orphans),
-                        pending: None,
-                        zone: 0,
-                    }),
-                )
+                (None, Some(Active::new(datapath, planner, Some(orphans))))
             }
         };
         Ok(Self {
             store: Store::new(),
+            settings,
             place,
             active,
             unfinished: BTreeSet::new(),
@@ -146,6 +148,26 @@ impl Reconciler {
             .as_ref()
             .map(|active| active.planner.usage())
             .unwrap_or_default()
+    }
+
+    /// Removed frontends whose packets are still let in; see [`Planner::retired`].
+    pub fn retired(&self) -> Vec<Retired> {
+        let planner = self.active.as_ref().map(|active| &active.planner);
+        planner.into_iter().flat_map(Planner::retired).collect()
+    }
+
+    /// No flow of these is left: shuts their packets out.
+    ///
+    /// # Errors
+    /// They could not be shut out yet; that is repeated by itself.
+    pub fn retire_done(&mut self, done: &[Retired]) -> Result<(), ReconcileError> {
+        // Writes keep their order: what is pending may be about these frontends.
+        let Some(active) = self.active.as_mut().filter(|a| a.pending.is_none()) else {
+            return Ok(());
+        };
+        let mut batch = Batch::default();
+        active.planner.retire_done(done, &mut batch);
+        active.write(batch, &mut Outcome::default())
     }
 
     /// Lets freed indices be used again, if a grace period is worth its time now.
@@ -209,17 +231,11 @@ impl Reconciler {
     fn create(&mut self, place: Place, names: &BTreeSet<ObjectName>) -> Result<(), DatapathError> {
         let mut needed = Usage::default();
         for name in names {
-            needed += needs(&desired_of(&self.store, name));
+            needed += needs(&desired_of(&self.store, self.settings, name));
         }
         let (datapath, capacity) = Datapath::create(place, needed)?;
         let planner = Planner::new(capacity);
-        self.active = Some(Active {
-            datapath,
-            planner,
-            orphans: None,
-            pending: None,
-            zone: 0,
-        });
+        self.active = Some(Active::new(datapath, planner, None));
         Ok(())
     }
 
@@ -231,10 +247,22 @@ impl Reconciler {
         let Some(active) = &mut self.active else {
             return Ok(());
         };
-        let store = &self.store;
-        let result = active.run(store, &mut names, outcome);
+        let (store, settings) = (&self.store, self.settings);
+        let desired_of = |name: &ObjectName| desired_of(store, settings, name);
+        let was_starved = std::mem::take(&mut active.starved);
+        names.extend(was_starved.keys().cloned());
+        let result = active
+            .set_zone(store, outcome)
+            .and_then(|()| active.run(&desired_of, &mut names, outcome));
         self.unfinished = names;
         result?;
+        // What was removed may have made room.
+        let mut again = active.starved.keys().cloned().collect();
+        active.starved.clear();
+        let result = active.run(&desired_of, &mut again, outcome);
+        self.unfinished = again;
+        result?;
+        active.report_starved(&was_starved);
         if let Some(orphans) = active.orphans.take() {
             let mut batch = Batch::default();
             active.planner.sweep(orphans, &mut batch);
@@ -268,26 +296,42 @@ impl Reconciler {
 }
 
 impl Active {
-    /// Plans and writes `names`, chunk by chunk; removes from `names` what is planned.
-    fn run(
-        &mut self,
-        store: &Store,
-        names: &mut BTreeSet<ObjectName>,
-        outcome: &mut Outcome,
-    ) -> Result<(), ReconcileError> {
+    fn new(datapath: Datapath, mut planner: Planner, orphans: Option<Orphans>) -> Self {
+        planner.limit(datapath.limits());
+        Self {
+            datapath,
+            planner,
+            orphans,
+            pending: None,
+            starved: BTreeMap::new(),
+            zone: 0,
+        }
+    }
+
+    /// Writes what is pending, and gives this node's zone a number.
+    fn set_zone(&mut self, store: &Store, outcome: &mut Outcome) -> Result<(), ReconcileError> {
         if let Some(batch) = self.pending.take() {
             self.write(batch, outcome)?;
         }
         let mut batch = Batch::default();
         self.zone = self.planner.zone_id(store.node().zone.as_ref(), &mut batch);
-        self.write(batch, outcome)?;
+        self.write(batch, outcome)
+    }
+
+    /// Plans and writes `names`, chunk by chunk; removes from `names` what is planned.
+    fn run(
+        &mut self,
+        desired_of: &dyn Fn(&ObjectName) -> Vec<DesiredService>,
+        names: &mut BTreeSet<ObjectName>,
+        outcome: &mut Outcome,
+    ) -> Result<(), ReconcileError> {
         while !names.is_empty() {
             let mut batch = Batch::default();
             for _ in 0..SERVICES_AT_A_TIME {
                 let Some(name) = names.first().cloned() else {
                     break;
                 };
-                let wanted = desired_of(store, &name);
+                let wanted = desired_of(&name);
                 if let Err(no_room) = self.planner.plan(&name, &wanted, &mut batch) {
                     if batch.is_empty() {
                         self.make_room(no_room)?;
@@ -301,6 +345,7 @@ impl Active {
                 names.remove(&name);
                 outcome.services += 1;
                 names.append(&mut batch.replan);
+                self.starved.append(&mut batch.starved);
             }
             self.write(batch, outcome)?;
         }
@@ -320,6 +365,16 @@ impl Active {
         Ok(())
     }
 
+    /// Says once which Services lack room in maps that cannot grow. They are tried again
+    /// with every change.
+    fn report_starved(&self, before: &BTreeMap<ObjectName, &'static str>) {
+        for (service, map) in &self.starved {
+            if before.get(service) != Some(map) {
+                error!(%service, map, "the map is full: what does not fit is not admitted");
+            }
+        }
+    }
+
     /// Writes a batch; keeps it for the next time if that fails.
     fn write(&mut self, mut batch: Batch, outcome: &mut Outcome) -> Result<(), ReconcileError> {
         if let Err(error) = self.datapath.apply(&batch) {
@@ -334,9 +389,10 @@ impl Active {
     }
 }
 
-fn desired_of(store: &Store, name: &ObjectName) -> Vec<DesiredService> {
+fn desired_of(store: &Store, settings: Settings, name: &ObjectName) -> Vec<DesiredService> {
     let Some(service) = store.service(name) else {
         return Vec::new();
     };
-    desired(name, service, &store.slices_of(name), store.node())
+    let slices = store.slices_of(name);
+    desired(name, service, &slices, store.node(), settings)
 }

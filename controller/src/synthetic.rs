@@ -34,6 +34,7 @@ pub fn events(services: usize, endpoints: usize) -> impl Iterator<Item = Event> 
     let kinds = [Kind::Services, Kind::EndpointSlices];
     let node = Event::Node(NodeInfo {
         zone: Some(zone(0).into()),
+        ..NodeInfo::default()
     });
     let objects = (0..services).flat_map(move |service| {
         let record = Event::Service(
@@ -125,10 +126,12 @@ fn service_record(service: usize, interner: &mut Interner) -> Service {
         cluster_ips: vec![cluster_ip(service)],
         external_ips: vec![],
         load_balancer_ips: vec![],
+        source_ranges: Box::default(),
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
         affinity_secs: None,
         pinned_len: None,
+        forwarding: None,
         ports: vec![ServicePort {
             name: interner.intern("http"),
             protocol: Protocol::Tcp,

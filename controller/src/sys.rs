@@ -1,18 +1,25 @@
 //! The one door to bpf(2) for what aya 0.14 does not offer: batch operations, link
 //! updates, link queries, iterators over maps; to mmap(2) for mmapable arrays; to
-//! the socket option of namespace cookies; and to the C library's heap.
+//! the socket option of namespace cookies; to the clock that programs read; and to the C
+//! library's heap.
 //!
 //! Every function is safe to call: keys and values are `zerocopy` types, so the
 //! kernel reads and writes plain bytes of the sizes that the caller checked against
 //! the map ([`crate::maps`] does so when it opens one).
 #![expect(unsafe_code, reason = "raw system calls")]
 
+mod elements;
+
 use std::{
     fs::File,
     io,
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
     path::Path,
+    sync::atomic::{AtomicU64, Ordering},
 };
+
+pub use elements::Scan;
+pub(crate) use elements::{insert_new, lookup, take};
 
 use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -118,53 +125,16 @@ impl BatchError {
     }
 }
 
-/// All elements of a hash map. Elements that change meanwhile may be missed or seen
-/// twice, as always with BPF hashes.
+/// All elements of a hash map; see [`Scan`] for what concurrent changes do.
 pub(crate) fn dump<K, V>(map: impl AsFd, max_entries: u32) -> io::Result<Vec<(K, V)>>
 where
     K: FromBytes + IntoBytes + Immutable + Clone,
     V: FromBytes + IntoBytes + Immutable + Clone,
 {
-    /// Elements asked for at a time: more than any bucket can be expected to hold.
-    const CHUNK: usize = 4096;
-    let map = map.as_fd();
     let mut out = Vec::new();
-    let mut size = CHUNK.min(max_entries as usize).max(64);
-    let mut cursor: Option<u32> = None;
-    loop {
-        let mut keys: Vec<K> = vec![K::new_zeroed(); size];
-        let mut values: Vec<V> = vec![V::new_zeroed(); size];
-        let mut next = 0u32;
-        let (result, attr) = bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, |attr| {
-            // SAFETY: writing plain fields of the union's `batch` member.
-            let batch = unsafe { &mut attr.batch };
-            batch.map_fd = map.as_raw_fd() as u32;
-            batch.in_batch = cursor.as_ref().map_or(0, |c| std::ptr::from_ref(c) as u64);
-            batch.out_batch = &raw mut next as u64;
-            batch.keys = keys.as_mut_ptr() as u64;
-            batch.values = values.as_mut_ptr() as u64;
-            batch.count = size as u32;
-        });
-        let error = (result < 0).then(io::Error::last_os_error);
-        let end = error.as_ref().and_then(io::Error::raw_os_error);
-        if end == Some(libc::ENOSPC) {
-            // One bucket holds more than we have room for.
-            size *= 2;
-            continue;
-        }
-        if let Some(error) = error
-            && end != Some(libc::ENOENT)
-        {
-            return Err(error);
-        }
-        // SAFETY: reading a plain field of the member that was written.
-        let count = unsafe { attr.batch.count } as usize;
-        out.extend(keys.into_iter().zip(values).take(count));
-        if end == Some(libc::ENOENT) {
-            return Ok(out);
-        }
-        cursor = Some(next);
-    }
+    let mut scan = Scan::new(max_entries);
+    while scan.next_batch(map.as_fd(), &mut out)? {}
+    Ok(out)
 }
 
 /// Replaces the program of a link; there is no instant without one.
@@ -272,6 +242,17 @@ pub(crate) fn grace_period() {
     }
 }
 
+/// `CLOCK_MONOTONIC` in nanoseconds, as programs read it.
+pub(crate) fn monotonic_ns() -> u64 {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the kernel writes one `timespec`. This clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
 /// Gives memory that was freed back to the kernel, where the C library can (glibc keeps
 /// what a thread other than the first has freed).
 pub(crate) fn release_free_memory() {
@@ -333,6 +314,15 @@ impl Mapping {
         // SAFETY: inside the mapping and aligned, as just checked; only writable
         // mappings are given to writers, another one would fault.
         unsafe { self.start.add(offset).cast::<T>().write_volatile(value) }
+    }
+
+    /// Adds to the `u64` at byte `offset`, beside programs and threads that do the same.
+    pub(crate) fn add(&self, offset: usize, number: u64) {
+        assert!(offset + 8 <= self.len && offset.is_multiple_of(8));
+        // SAFETY: inside the mapping and aligned, as just checked; whoever writes it
+        // meanwhile does so in whole words.
+        let word = unsafe { AtomicU64::from_ptr(self.start.add(offset).cast()) };
+        word.fetch_add(number, Ordering::Relaxed);
     }
 }
 

@@ -8,7 +8,7 @@ use btf_rs::{Btf, Struct, Type};
 use lb_ebpf::abi::{layout, map};
 
 /// Maps that are never pinned: they live and die with one loaded program.
-const PRIVATE: [&str; 1] = ["GONE"];
+const PRIVATE: [&str; 2] = ["GONE", "SCRATCH"];
 
 fn btf() -> Btf {
     let object = object::parse(&object::bytes());

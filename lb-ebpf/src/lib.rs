@@ -6,8 +6,11 @@
 //! in-memory tables.
 //!
 //! Reading order: [`abi`] (what lies in the maps), [`tables`] (the lookups a
-//! program may make), [`select`] (frontend → backend), [`socket`] (the packet
-//! path of the socket hooks, top to bottom).
+//! program may make), [`select`] (frontend → backend), [`socket`] (the path of the socket
+//! hooks, top to bottom); for packets: [`packet`] (what a hook can do), [`parse`],
+//! [`pipeline`] (the packet path, top to bottom), [`conntrack`] (flows that exist),
+//! [`open`] (flows that are made), [`dsr`], [`nat`] (rewriting), [`answer`] (refusals and
+//! ICMP errors of our own).
 //!
 //! Invariants:
 //! - every address is 16 bytes, IPv4 as v4-mapped IPv6 (`::ffff:a.b.c.d`), so
@@ -23,7 +26,17 @@
 )]
 
 pub mod abi;
+pub mod answer;
+pub mod checksum;
+pub mod conntrack;
+pub mod dsr;
 pub mod hash;
+pub mod nat;
+pub mod open;
+pub mod packet;
+pub mod parse;
+pub mod pipeline;
+pub mod route;
 pub mod select;
 pub mod socket;
 pub mod tables;

@@ -4,7 +4,7 @@
 use crate::{
     abi::{
         AffinityEntry, AffinityKey, BackendEntry, BackendFlags, FrontendFlags, FrontendKey,
-        ServiceEntry,
+        FrontendKind, NodeAddress, Scope, ServiceEntry,
     },
     tables::{Environment, ServiceCounter, Tables},
 };
@@ -32,6 +32,11 @@ pub fn frontend<T: Tables>(tables: &T, key: &FrontendKey) -> Option<ServiceEntry
     if !tables.may_be_frontend(key) {
         return None;
     }
+    sealed(tables, key)
+}
+
+#[inline(always)]
+fn sealed<T: Tables>(tables: &T, key: &FrontendKey) -> Option<ServiceEntry> {
     if let Some(entry) = tables.service(key)
         && entry.belongs_to(key)
     {
@@ -40,24 +45,81 @@ pub fn frontend<T: Tables>(tables: &T, key: &FrontendKey) -> Option<ServiceEntry
     tables.service(key).filter(|again| again.belongs_to(key))
 }
 
-/// Chooses a backend for a new connection; `None` if the table is empty.
+/// Which service `key` leads to, as far as its address and port go: a frontend of its own,
+/// or a NodePort at an address of this node. `netns` is the cookie of the client's network
+/// namespace if the client is a socket; loopback NodePorts are the host namespace's alone.
 #[inline(always)]
-pub fn backend<T: Tables, E: Environment>(
+pub fn lookup<T: Tables>(
     tables: &T,
-    env: &E,
+    key: &FrontendKey,
+    netns: impl Fn() -> Option<u64>,
+) -> Option<ServiceEntry> {
+    if let Some(entry) = frontend(tables, key) {
+        return Some(entry);
+    }
+    if !tables.may_be_node_port(key) {
+        return None;
+    }
+    let address = tables.node_address(&key.addr);
+    let served = address & NodeAddress::NODE_PORTS != 0
+        || address & NodeAddress::LOOPBACK != 0 && netns() == Some(tables.host_netns());
+    if !served {
+        return None;
+    }
+    sealed(tables, &key.node_port())
+}
+
+/// The NodePort of the port of `key`, whatever the address.
+#[inline(always)]
+pub fn node_port<T: Tables>(tables: &T, key: &FrontendKey) -> Option<ServiceEntry> {
+    if !tables.may_be_node_port(key) {
+        return None;
+    }
+    sealed(tables, &key.node_port())
+}
+
+/// The entry that a packet of `scope` obeys, given the internal one.
+#[inline(always)]
+pub fn in_scope<T: Tables>(
+    tables: &T,
+    key: &FrontendKey,
+    scope: Scope,
+    entry: ServiceEntry,
+) -> Option<ServiceEntry> {
+    if scope == Scope::Internal || entry.flags & FrontendFlags::EXTERNAL_DIFFERS == 0 {
+        return Some(entry);
+    }
+    let kind = entry.flags & FrontendFlags::KIND_MASK;
+    let key = if kind == FrontendKind::NodePort as u32 {
+        key.node_port()
+    } else {
+        *key
+    };
+    sealed(tables, &key.in_scope(Scope::External))
+}
+
+/// Chooses a backend for a new connection; `None` if the table is empty.
+///
+/// `client` is what affinity remembers it under; `point` decides where no affinity does:
+/// random at sockets, a hash of the tuple for packets, so that all nodes decide alike.
+#[inline(always)]
+pub fn backend<T: Tables>(
+    tables: &T,
     service: &ServiceEntry,
+    client: impl Fn() -> AffinityKey,
+    point: impl Fn() -> u32,
+    now_ns: impl Fn() -> u64,
 ) -> Option<Choice> {
     if service.affinity_secs == 0 {
-        return any_backend(tables, env, service);
+        return at_point(tables, service, point());
     }
-    let key = AffinityKey::netns(env.netns_cookie(), service.service_id);
-    let now = env.now_ns();
+    let (key, now) = (client(), now_ns());
     let choice = match remembered(tables, &key, service, now) {
         Some(choice) => {
             tables.count_service(service.service_id, ServiceCounter::AffinityHit);
             choice
         }
-        None => any_backend(tables, env, service)?,
+        None => at_point(tables, service, point())?,
     };
     // Each new connection restarts the timeout (rule H2).
     let entry = AffinityEntry {
@@ -76,11 +138,17 @@ pub fn any_backend<T: Tables, E: Environment>(
     env: &E,
     service: &ServiceEntry,
 ) -> Option<Choice> {
+    at_point(tables, service, env.random())
+}
+
+/// The backend at a point of the Maglev table.
+#[inline(always)]
+pub fn at_point<T: Tables>(tables: &T, service: &ServiceEntry, point: u32) -> Option<Choice> {
     if service.table.is_empty() {
         return None;
     }
-    // `(random × length) >> 32` is below `length`: a modulo without a division.
-    let index = (u64::from(env.random()) * u64::from(service.table.len())) >> 32;
+    // `(point × length) >> 32` is below `length`: a modulo without a division.
+    let index = (u64::from(point) * u64::from(service.table.len())) >> 32;
     let slot = tables.slot(service.table.offset() + index as u32)?;
     let backend = tables.backend(slot)?;
     Some(Choice { slot, backend })

@@ -8,8 +8,8 @@
 
 use crate::{
     abi::{
-        Addr, ConnectedFlow, DATAGRAM_FLOWS, DatagramFlow, FrontendFlags, FrontendKey, Port,
-        ServiceEntry,
+        Addr, AffinityKey, ConnectedFlow, DATAGRAM_FLOWS, DatagramFlow, FrontendFlags, FrontendKey,
+        Port, ServiceEntry,
     },
     select::{self, Choice},
     tables::{BackendCounter, Environment, FlowTable, ServiceCounter, Socket, Tables},
@@ -44,10 +44,10 @@ where
         count_closed(tables, &old);
         ctx.forget_connected();
     }
-    let Some(service) = select::frontend(tables, key) else {
+    let Some(service) = service_of(tables, ctx, key) else {
         return Verdict::Pass;
     };
-    let Some(choice) = select::backend(tables, ctx, &service) else {
+    let Some(choice) = backend_for(tables, ctx, &service) else {
         return no_backend(tables, &service);
     };
     count_opened(tables, &service, choice);
@@ -76,7 +76,7 @@ where
     T: Tables,
     C: Environment + Socket,
 {
-    if !tables.may_be_frontend(key) {
+    if !tables.may_be_frontend(key) && !tables.may_be_node_port(key) {
         return Verdict::Pass;
     }
     if let Some(flows) = ctx.datagram()
@@ -84,10 +84,10 @@ where
     {
         return Verdict::Translate(addr, port);
     }
-    let Some(service) = select::frontend(tables, key) else {
+    let Some(service) = service_of(tables, ctx, key) else {
         return Verdict::Pass;
     };
-    let Some(mut choice) = select::backend(tables, ctx, &service) else {
+    let Some(mut choice) = backend_for(tables, ctx, &service) else {
         return no_backend(tables, &service);
     };
     let Some(flows) = ctx.datagram_or_create() else {
@@ -164,6 +164,28 @@ pub fn release<T: Tables, C: Socket>(tables: &T, ctx: &C) {
             }
         }
     }
+}
+
+/// The service that a socket dials. One with source ranges is left to the packet path: no
+/// source address exists yet (rule E30).
+#[inline(always)]
+fn service_of<T: Tables, C: Environment>(
+    tables: &T,
+    ctx: &C,
+    key: &FrontendKey,
+) -> Option<ServiceEntry> {
+    select::lookup(tables, key, || Some(ctx.netns_cookie()))
+        .filter(|service| service.flags & FrontendFlags::SOURCE_RANGES == 0)
+}
+
+#[inline(always)]
+fn backend_for<T: Tables, C: Environment>(
+    tables: &T,
+    ctx: &C,
+    service: &ServiceEntry,
+) -> Option<Choice> {
+    let client = || AffinityKey::netns(ctx.netns_cookie(), service.service_id);
+    select::backend(tables, service, client, || ctx.random(), || ctx.now_ns())
 }
 
 /// The backend of a flow that the socket already has, as long as that backend serves,

@@ -6,8 +6,9 @@
 #![forbid(unsafe_code)]
 
 use crate::abi::{
-    Addr, AffinityEntry, AffinityKey, BackendEntry, ConnectedFlow, DatagramFlow, FrontendKey, Port,
-    ServiceEntry,
+    Addr, AffinityEntry, AffinityKey, BackendEntry, Config, ConnectedFlow, ConntrackEntry,
+    ConntrackKey, DatagramFlow, Device, FragmentKey, FragmentPorts, FrontendKey, LocalBackendKey,
+    Port, ServiceEntry,
 };
 
 /// Counters kept per service; fields of [`ServiceStats`](crate::abi::ServiceStats).
@@ -40,6 +41,12 @@ pub enum BackendCounter {
 pub trait Tables {
     /// `false` proves that `key` is no frontend.
     fn may_be_frontend(&self, key: &FrontendKey) -> bool;
+    /// `false` proves that `key` is no NodePort, whatever the address.
+    fn may_be_node_port(&self, key: &FrontendKey) -> bool;
+    /// [`NodeAddress`](crate::abi::NodeAddress) bits of an address; 0 if it is not this node's.
+    fn node_address(&self, addr: &Addr) -> u32;
+    /// Cookie of the host's network namespace.
+    fn host_netns(&self) -> u64;
     /// The value under `key`, perhaps torn: check [`ServiceEntry::belongs_to`].
     fn service(&self, key: &FrontendKey) -> Option<ServiceEntry>;
     /// The backend slot at `index` of the Maglev slab.
@@ -54,6 +61,71 @@ pub trait Tables {
     fn count_service(&self, service_id: u32, counter: ServiceCounter);
     /// Adds one to a counter of a backend slot.
     fn count_backend(&self, slot: u32, counter: BackendCounter);
+}
+
+/// What packets need of the programmed state, beyond what sockets need.
+pub trait PacketTables: Tables {
+    /// The node's settings.
+    fn config(&self) -> Config;
+    /// Whether the source ranges of a service admit an address (rule E26).
+    fn admits(&self, service_id: u32, source: &Addr) -> bool;
+    /// A device that packets may leave through.
+    fn device(&self, ifindex: u32) -> Option<Device>;
+    /// Slot of a backend of this node whose service uses DSR.
+    fn local_backend(&self, key: &LocalBackendKey) -> Option<u32>;
+    /// What the first fragment of a datagram said.
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentPorts>;
+    /// Remembers the first fragment of a datagram.
+    fn remember_fragment(&self, key: &FragmentKey, ports: &FragmentPorts);
+    /// `false` proves that no flow expects packets from this address, port and protocol
+    /// (written as a frontend).
+    fn may_be_flow_source(&self, key: &FrontendKey) -> bool;
+    /// From now on a flow does.
+    fn mark_flow_source(&self, key: &FrontendKey);
+    /// Takes one refusal from this tick's budget; `false` if it is used up.
+    fn may_refuse(&self, tick: u32, budget: u32) -> bool;
+}
+
+/// The two tables of flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowState {
+    /// `CONNTRACK`: proven, never evicted.
+    Proven,
+    /// `HALF_OPEN`: not proven, or one-way; the least recently used goes first.
+    HalfOpen,
+}
+
+/// Flow records.
+pub trait Conntrack {
+    /// A record in place.
+    type Record: Record;
+
+    /// The record under `key`.
+    fn find(&self, table: FlowState, key: &ConntrackKey) -> Option<Self::Record>;
+    /// Stores a record; an existing one stays and `false` is returned, unless `replace`.
+    /// Also `false` if there is no room.
+    fn insert(
+        &self,
+        table: FlowState,
+        key: &ConntrackKey,
+        entry: &ConntrackEntry,
+        replace: bool,
+    ) -> bool;
+    /// Removes the record under `key`, if there is one.
+    fn remove(&self, table: FlowState, key: &ConntrackKey);
+}
+
+/// A flow record in place: it may be reused for another flow at any time, so it is read
+/// as a copy whose seal is checked, and only what is written here is ever written.
+pub trait Record: Copy {
+    /// Copies it.
+    fn read_into(&self, entry: &mut ConntrackEntry);
+    /// Overwrites [`ConntrackEntry::state`].
+    fn set_state(&self, state: u32);
+    /// Overwrites [`ConntrackEntry::last_seen`].
+    fn set_last_seen(&self, tick: u32);
+    /// Overwrites [`ConntrackEntry::proof`] and [`ConntrackEntry::proof_end`].
+    fn set_proof(&self, proof: u32, end: u32);
 }
 
 /// Clock and chance.

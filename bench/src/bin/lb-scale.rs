@@ -18,7 +18,7 @@ use lb_bench::{
     stats::Samples,
 };
 use lb_controller::{
-    model::{Endpoint, Event},
+    model::{Endpoint, Event, Settings},
     reconcile::Reconciler,
 };
 
@@ -103,7 +103,7 @@ fn in_process(arena: &Arena, report: &mut Report, budget: &Budget, starts: usize
         arena.clean("scale")?;
         // Events are made before the clock starts: they stand for what a source sends.
         let events: Vec<Event> = cluster::events(size, false).collect();
-        let mut reconciler = Reconciler::start(arena.place("scale")?)?;
+        let mut reconciler = Reconciler::start(arena.place("scale")?, Settings::default())?;
         let before = procfs::own_cpu_time()?;
         for event in events {
             reconciler.observe(event);

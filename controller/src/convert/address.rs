@@ -32,9 +32,12 @@ fn sloppy_v4(text: &str) -> Option<Ipv4Addr> {
     parts.next().is_none().then(|| octets.into())
 }
 
-/// The addresses that can be read; others are skipped with a log, empty ones silently
-/// (rule A8). Repetitions are dropped.
-pub(super) fn parse_all(
+/// The addresses that can be read and dialled; others are skipped with a log, empty ones
+/// silently (rule A8). Repetitions are dropped.
+///
+/// The unspecified address stands for all addresses of a node where it is a key, and a
+/// loopback address is every host's own: no Service may claim either.
+pub(super) fn parse_vips(
     texts: impl Iterator<Item = impl AsRef<str>>,
     field: &'static str,
     object: &crate::model::ObjectName,
@@ -45,7 +48,8 @@ pub(super) fn parse_all(
         if text.is_empty() {
             continue;
         }
-        match parse(text) {
+        let addr = parse(text).filter(|addr| !addr.is_unspecified() && !addr.is_loopback());
+        match addr {
             Some(addr) if addrs.contains(&addr) => {}
             Some(addr) => addrs.push(addr),
             None => tracing::warn!(%object, field, text, "skipping an invalid address"),

@@ -3,11 +3,15 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::model::ObjectName;
+use crate::model::{ForwardingMode, ObjectName};
 
 /// Pins the length of a Service's Maglev tables: a prime that [`maglev::check_len`]
 /// accepts. Without it the length follows the number of backends.
 pub const TABLE_LENGTH: &str = "lb/maglev-table-length";
+
+/// Chooses how packets from outside reach backends on other nodes: `snat`, `dsr` or
+/// `hybrid`. Without it the node's default counts.
+pub const FORWARDING_MODE: &str = "lb/forwarding-mode";
 
 /// The largest length that can be pinned, 4 MiB of table: an annotation is open to
 /// everyone who may edit a Service, and every node pays for it.
@@ -15,7 +19,7 @@ const MAX_PINNED_LEN: u32 = maglev::LADDER[maglev::LADDER.len() - 1];
 
 /// The pinned length; an unusable one is ignored with a log.
 pub(super) fn table_length(metadata: &ObjectMeta, object: &ObjectName) -> Option<u32> {
-    let text = metadata.annotations.as_ref()?.get(TABLE_LENGTH)?;
+    let text = value(metadata, TABLE_LENGTH)?;
     let len = text
         .parse()
         .ok()
@@ -30,4 +34,28 @@ pub(super) fn table_length(metadata: &ObjectMeta, object: &ObjectName) -> Option
         );
     }
     len
+}
+
+/// The forwarding mode; an unusable one is ignored with a log.
+pub(super) fn forwarding_mode(
+    metadata: &ObjectMeta,
+    object: &ObjectName,
+) -> Option<ForwardingMode> {
+    let text = value(metadata, FORWARDING_MODE)?;
+    text.parse()
+        .inspect_err(|problem| {
+            tracing::warn!(
+                %object,
+                annotation = FORWARDING_MODE,
+                value = text,
+                %problem,
+                "ignoring a forwarding mode"
+            );
+        })
+        .ok()
+}
+
+fn value<'a>(metadata: &'a ObjectMeta, annotation: &str) -> Option<&'a str> {
+    let annotations = metadata.annotations.as_ref()?;
+    annotations.get(annotation).map(String::as_str)
 }

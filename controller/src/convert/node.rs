@@ -1,9 +1,11 @@
 //! This node's Node object.
 #![forbid(unsafe_code)]
 
+use std::net::IpAddr;
+
 use k8s_openapi::api::core::v1::Node;
 
-use super::{Interner, label_of};
+use super::{Interner, address, label_of};
 use crate::model::NodeInfo;
 
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
@@ -13,5 +15,28 @@ pub(super) fn convert(object: &Node, interner: &mut Interner) -> NodeInfo {
     let zone = label_of(&object.metadata, ZONE_LABEL).filter(|zone| !zone.is_empty());
     NodeInfo {
         zone: zone.map(|zone| interner.intern(zone)),
+        primary_v4: addresses(object).find_map(|addr| match addr {
+            IpAddr::V4(addr) => Some(addr),
+            IpAddr::V6(_) => None,
+        }),
+        primary_v6: addresses(object).find_map(|addr| match addr {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(addr) => Some(addr),
+        }),
     }
+}
+
+/// Internal addresses first (rule L2). What is no address, such as a host name, is left
+/// out.
+fn addresses(object: &Node) -> impl Iterator<Item = IpAddr> + '_ {
+    let status = object.status.as_ref();
+    let listed = status
+        .and_then(|status| status.addresses.as_deref())
+        .unwrap_or(&[]);
+    ["InternalIP", "ExternalIP"]
+        .into_iter()
+        .flat_map(move |kind| {
+            let of_kind = listed.iter().filter(move |entry| entry.type_ == kind);
+            of_kind.filter_map(|entry| address::parse(&entry.address))
+        })
 }

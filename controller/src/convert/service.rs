@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1;
 
-use super::{Interner, address, annotations, has_label, ports};
+use super::{Interner, address, annotations, has_label, ports, source_ranges::source_ranges};
 use crate::model::{Family, ObjectName, Service, ServicePort, ServiceType, TrafficPolicy};
 
 /// Hands a Service to another proxy (rule A1).
@@ -45,12 +45,14 @@ pub(super) fn convert(
     Some(Service {
         service_type,
         cluster_ips,
-        external_ips: address::parse_all(external_ips, "spec.externalIPs", object),
+        external_ips: address::parse_vips(external_ips, "spec.externalIPs", object),
         load_balancer_ips: load_balancer_ips(object, service),
+        source_ranges: source_ranges(object, spec),
         internal_policy: policy(spec.internal_traffic_policy.as_deref()),
         external_policy: policy(spec.external_traffic_policy.as_deref()),
         affinity_secs: affinity_secs(object, spec),
         pinned_len: annotations::table_length(&service.metadata, object),
+        forwarding: annotations::forwarding_mode(&service.metadata, object),
         ports: service_ports(object, spec, interner),
     })
 }
@@ -116,7 +118,7 @@ fn load_balancer_ips(object: &ObjectName, service: &v1::Service) -> Vec<IpAddr> 
         .iter()
         .filter(|ingress| ingress.ip_mode.as_deref().is_none_or(|mode| mode == "VIP"))
         .filter_map(|ingress| ingress.ip.as_deref());
-    address::parse_all(vips, "status.loadBalancer.ingress", object)
+    address::parse_vips(vips, "status.loadBalancer.ingress", object)
 }
 
 /// Anything but `Local` is the default.
@@ -149,7 +151,7 @@ fn affinity_secs(object: &ObjectName, spec: &v1::ServiceSpec) -> Option<u32> {
 }
 
 /// The ports that can be used. Of two with one number and protocol, or with one name
-/// and protocol (rule A6), the first counts.
+/// and protocol (rule A6), the first counts; it also keeps a nodePort that they share.
 fn service_ports(
     object: &ObjectName,
     spec: &v1::ServiceSpec,
@@ -157,9 +159,16 @@ fn service_ports(
 ) -> Vec<ServicePort> {
     let mut accepted: Vec<ServicePort> = Vec::new();
     for port in spec.ports.iter().flatten() {
-        let Some(port) = service_port(object, port, interner) else {
+        let Some(mut port) = service_port(object, port, interner) else {
             continue;
         };
+        let holds_node_port = |known: &ServicePort| {
+            known.protocol == port.protocol && known.node_port == port.node_port
+        };
+        if port.node_port != 0 && accepted.iter().any(holds_node_port) {
+            tracing::warn!(%object, name = &*port.name, port.node_port, "ignoring a repeated nodePort");
+            port.node_port = 0;
+        }
         let clashes = |known: &ServicePort| {
             known.protocol == port.protocol && (known.port == port.port || known.name == port.name)
         };

@@ -6,6 +6,7 @@ mod service;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::model::Family;
 
 const NODE: &str = "node-1";
 
@@ -28,6 +29,7 @@ fn d4_only_this_nodes_zone_counts_and_an_empty_one_is_none() {
     let zone = |zone: Option<&str>| {
         Some(Event::Node(NodeInfo {
             zone: zone.map(Into::into),
+            ..NodeInfo::default()
         }))
     };
     assert_eq!(
@@ -43,6 +45,35 @@ fn d4_only_this_nodes_zone_counts_and_an_empty_one_is_none() {
         node("node-2", json!({"topology.kubernetes.io/zone": "a"})),
         None
     );
+}
+
+#[test]
+fn l2_the_primary_address_of_a_family_is_the_first_internal_else_external_one() {
+    let primary = |addresses: Value| {
+        let object = json!({"metadata": {"name": NODE}, "status": {"addresses": addresses}});
+        let event = converter().node(&serde_json::from_value(object).unwrap());
+        let Some(Event::Node(node)) = event else {
+            panic!("{event:?}")
+        };
+        Family::ALL.map(|family| node.primary(family).map(|ip| ip.to_string()))
+    };
+    let address = |kind: &str, address: &str| json!({"type": kind, "address": address});
+    let all = json!([
+        address("Hostname", "node-1"),
+        address("ExternalIP", "203.0.113.1"),
+        address("ExternalIP", "2001:db8::1"),
+        address("InternalIP", "10.0.0.1"),
+        address("InternalIP", "10.0.0.2"),
+    ]);
+    assert_eq!(
+        primary(all),
+        [Some("10.0.0.1".into()), Some("2001:db8::1".into())]
+    );
+    assert_eq!(
+        primary(json!([address("InternalDNS", "10.0.0.1")])),
+        [None, None]
+    );
+    assert_eq!(primary(json!(null)), [None, None]);
 }
 
 #[test]

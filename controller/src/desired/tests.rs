@@ -1,6 +1,7 @@
 //! Facts about the desired state; `table` has a row per rule of semantics C and D.
 
 mod build;
+mod outside;
 mod properties;
 mod reference;
 mod table;
@@ -20,7 +21,7 @@ fn internal_policy_chooses_the_set_of_the_cluster_ip() {
             internal_policy: policy,
             ..service()
         };
-        let desired = desired(&name(), &service, &[], &node(None));
+        let desired = desired(&name(), &service, &[], &node(None), Settings::default());
         assert_eq!(
             desired[0].frontends,
             [DesiredFrontend {
@@ -30,6 +31,7 @@ fn internal_policy_chooses_the_set_of_the_cluster_ip() {
                 kind: FrontendKind::ClusterIp,
                 set,
                 drop_when_empty: false,
+                flags: 0,
             }]
         );
     }
@@ -57,7 +59,13 @@ fn every_port_and_family_with_a_cluster_ip_is_a_service_of_its_own() {
             ..ready(1)
         }])
     };
-    let desired = desired(&name(), &service, &[&v6, &v4], &node(None));
+    let desired = desired(
+        &name(),
+        &service,
+        &[&v6, &v4],
+        &node(None),
+        Settings::default(),
+    );
     let summary: Vec<_> = desired
         .iter()
         .map(|s| {
@@ -85,7 +93,7 @@ fn a_family_without_cluster_ip_does_not_exist() {
         external_ips: vec![ip("2001:db8::1")],
         ..service()
     };
-    let families: Vec<_> = desired(&name(), &service, &[], &node(None))
+    let families: Vec<_> = desired(&name(), &service, &[], &node(None), Settings::default())
         .into_iter()
         .map(|service| service.key.family)
         .collect();
@@ -105,7 +113,13 @@ fn slices_are_united_and_matched_by_port_name() {
         ports: vec![slice_port("http", Protocol::Tcp, 9090)],
         ..slice(&[ready(1), ready(2)])
     };
-    let desired = desired(&name(), &service(), &[&a, &b], &node(None));
+    let desired = desired(
+        &name(),
+        &service(),
+        &[&a, &b],
+        &node(None),
+        Settings::default(),
+    );
     let listening: Vec<_> = desired[0]
         .backends
         .iter()
@@ -126,7 +140,13 @@ fn of_duplicates_the_one_that_is_not_terminating_is_kept() {
     let old = slice(&[draining(1)]);
     let new = slice(&[ready(1).here()]);
     for slices in [[&old, &new], [&new, &old]] {
-        let desired = desired(&name(), &service(), &slices, &node(None));
+        let desired = desired(
+            &name(),
+            &service(),
+            &slices,
+            &node(None),
+            Settings::default(),
+        );
         let flags: Vec<_> = desired[0].backends.iter().map(|b| b.flags).collect();
         let expected = BackendFlags::USED
             | BackendFlags::READY
@@ -140,7 +160,13 @@ fn of_duplicates_the_one_that_is_not_terminating_is_kept() {
 #[test]
 fn order_is_numeric() {
     let endpoints = [ready(100), ready(20), ready(3)];
-    let desired = desired(&name(), &service(), &[&slice(&endpoints)], &node(None));
+    let desired = desired(
+        &name(),
+        &service(),
+        &[&slice(&endpoints)],
+        &node(None),
+        Settings::default(),
+    );
     let order: Vec<_> = desired[0].backends.iter().map(|b| b.addr).collect();
     assert_eq!(order, [ip("10.1.0.3"), ip("10.1.0.20"), ip("10.1.0.100")]);
 }

@@ -1,9 +1,16 @@
 //! A batch of writes, in the only order in which they may be made.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
-use lb_ebpf::abi::{BackendEntry, FrontendKey, Name, ServiceEntry, ServiceInfo, TableRef};
+use lb_ebpf::abi::{
+    BackendEntry, FrontendKey, LocalBackendKey, Name, ServiceEntry, ServiceInfo, SourceRangeKey,
+    TableRef,
+};
 
+use super::filter::Bits;
 use crate::model::ObjectName;
 
 /// Writes that make the maps follow a plan. The fields are in the order in which they
@@ -25,14 +32,26 @@ pub struct Batch {
     pub tables: Vec<(TableRef, Vec<u32>)>,
     /// New or changed descriptions.
     pub infos: Vec<(u32, ServiceInfo)>,
-    /// Filter words and the bits to set in them.
+    /// Sources that services admit: before the frontends that ask for them.
+    pub source_ranges: Vec<SourceRangeKey>,
+    /// New or changed backends of this node whose service uses DSR.
+    pub local_backends: Vec<(LocalBackendKey, u32)>,
+    /// Words of `FILTER` and the bits to set in them.
     pub filter_set: Vec<(u32, u64)>,
+    /// Words of `NODE_PORTS` and the bits to set in them.
+    pub node_ports_set: Vec<(u32, u64)>,
     /// New or changed frontends.
     pub frontends: Vec<(FrontendKey, ServiceEntry)>,
     /// Frontends to delete.
     pub removed_frontends: Vec<FrontendKey>,
-    /// Filter words and the bits to clear in them.
+    /// Words of `FILTER` and the bits to clear in them.
     pub filter_cleared: Vec<(u32, u64)>,
+    /// Words of `NODE_PORTS` and the bits to clear in them.
+    pub node_ports_cleared: Vec<(u32, u64)>,
+    /// Sources to delete: after the frontends that asked for them.
+    pub removed_source_ranges: Vec<SourceRangeKey>,
+    /// Backends of this node to delete: before their slots are freed.
+    pub removed_local_backends: Vec<LocalBackendKey>,
     /// Slots to free: the same backend with no flag set, so that whoever has just
     /// chosen it still finds its address.
     pub freed_backends: Vec<(u32, BackendEntry)>,
@@ -43,6 +62,9 @@ pub struct Batch {
     pub gone: Vec<GoneBackend>,
     /// Not written: Services that may now hold a frontend that they waited for.
     pub replan: BTreeSet<ObjectName>,
+    /// Not written: Services of which not everything fits into a map that cannot grow,
+    /// and that map.
+    pub starved: BTreeMap<ObjectName, &'static str>,
 }
 
 /// A UDP backend that no longer serves.
@@ -67,26 +89,44 @@ impl Batch {
             + self.backends.len()
             + self.tables.len()
             + self.infos.len()
+            + self.source_ranges.len()
+            + self.local_backends.len()
             + self.filter_set.len()
+            + self.node_ports_set.len()
             + self.frontends.len()
             + self.removed_frontends.len()
             + self.filter_cleared.len()
+            + self.node_ports_cleared.len()
+            + self.removed_source_ranges.len()
+            + self.removed_local_backends.len()
             + self.freed_backends.len()
             + self.removed_infos.len()
     }
 
-    /// Sets a bit of the filter, also if this batch was to clear it.
-    pub(super) fn set_filter_bit(&mut self, bit: (u32, u64)) {
-        self.filter_cleared.retain(|cleared| *cleared != bit);
-        self.filter_set.push(bit);
+    /// Sets bits, also if this batch was to clear them.
+    pub(super) fn set_bit(&mut self, bits: Bits, place: (u32, u64)) {
+        let (set, cleared) = self.bits(bits);
+        cleared.retain(|cleared| *cleared != place);
+        set.push(place);
     }
 
-    /// A frontend that this batch was to delete has found another owner: deletions come
-    /// last and would undo it.
-    pub(super) fn keep_frontend(&mut self, key: &FrontendKey) {
-        if let Some(at) = self.removed_frontends.iter().position(|k| k == key) {
-            self.removed_frontends.swap_remove(at);
+    /// Clears bits, also if this batch was to set them.
+    pub(super) fn clear_bit(&mut self, bits: Bits, place: (u32, u64)) {
+        self.bits(bits).1.push(place);
+    }
+
+    fn bits(&mut self, bits: Bits) -> (&mut Vec<(u32, u64)>, &mut Vec<(u32, u64)>) {
+        match bits {
+            Bits::Filter => (&mut self.filter_set, &mut self.filter_cleared),
+            Bits::NodePorts => (&mut self.node_ports_set, &mut self.node_ports_cleared),
         }
+    }
+
+    /// Writes a frontend, also if this batch was to delete it for another owner:
+    /// deletions come last and would undo it.
+    pub(super) fn put_frontend(&mut self, key: FrontendKey, entry: ServiceEntry) {
+        self.removed_frontends.retain(|removed| *removed != key);
+        self.frontends.push((key, entry));
     }
 
     /// Whether there is nothing to write.

@@ -1,12 +1,13 @@
 //! Model ↔ ABI: the only place in userspace that names both.
 
 use lb_ebpf::abi::{
-    Addr, FrontendFlags, FrontendKey, Name, Port, Protocol, ServiceEntry, ServiceInfo, TableRef,
+    Addr, FrontendFlags, FrontendKey, Name, Port, Protocol, ServiceEntry, ServiceInfo,
+    SourceRangeKey, TableRef,
 };
 
 use crate::{
-    desired::{BackendSet, DesiredFrontend, DesiredService},
-    model::{Family, ObjectName, ServiceType, TrafficPolicy},
+    desired::{BackendSet, DesiredFrontend, DesiredService, Forwarding},
+    model::{Family, IpNet, ObjectName, ServiceType, TrafficPolicy},
 };
 
 /// What `SERVICE_INFO` says of a service besides its identity and its tables.
@@ -18,6 +19,7 @@ pub(crate) struct Attributes {
     pub(crate) external_policy: TrafficPolicy,
     pub(crate) affinity_secs: u32,
     pub(crate) pinned_len: u32,
+    pub(crate) forwarding: Forwarding,
 }
 
 impl Attributes {
@@ -29,6 +31,7 @@ impl Attributes {
             external_policy: desired.external_policy,
             affinity_secs: desired.affinity_secs,
             pinned_len: desired.pinned_len.unwrap_or(0),
+            forwarding: desired.forwarding,
         }
     }
 
@@ -47,6 +50,7 @@ impl Attributes {
             external_policy: policy(2),
             affinity_secs: info.affinity_secs,
             pinned_len: info.pinned_len,
+            forwarding: forwarding(info.forwarding),
         }
     }
 }
@@ -58,6 +62,27 @@ pub(crate) fn service_type(number: u8) -> ServiceType {
         2 => ServiceType::LoadBalancer,
         _ => ServiceType::ClusterIp,
     }
+}
+
+/// The forwarding behind [`ServiceInfo::forwarding`].
+pub(crate) fn forwarding(number: u8) -> Forwarding {
+    if number == 1 {
+        Forwarding::Dsr
+    } else {
+        Forwarding::Snat
+    }
+}
+
+/// A source range as `SOURCE_RANGES` has it, without its service: addresses are
+/// v4-mapped, which adds 96 bits to a prefix of IPv4.
+pub(crate) fn prefix(range: &IpNet) -> ((u32, Addr), ()) {
+    let mapping = match range {
+        IpNet::V4(_) => 96,
+        IpNet::V6(_) => 0,
+    };
+    let whole_key_but_address = SourceRangeKey::FULL - 128;
+    let len = whole_key_but_address + mapping + u32::from(range.prefix_len());
+    ((len, Addr::from(range.network())), ())
 }
 
 /// The description of a service. `None` if a name is longer than a DNS label: such
@@ -92,7 +117,10 @@ pub(crate) fn info(
             ServiceType::LoadBalancer => 2,
         },
         local_policies: local(attributes.internal_policy, 1) | local(attributes.external_policy, 2),
-        forwarding: 0,
+        forwarding: match attributes.forwarding {
+            Forwarding::Snat => 0,
+            Forwarding::Dsr => 1,
+        },
         reserved: 0,
         affinity_secs: attributes.affinity_secs,
         pinned_len: attributes.pinned_len,
@@ -126,7 +154,7 @@ pub(crate) fn frontend(
     let entry = ServiceEntry {
         table,
         service_id: id,
-        flags: frontend.kind as u32 | set_flag | drop_flag,
+        flags: frontend.kind as u32 | set_flag | drop_flag | frontend.flags,
         affinity_secs,
         seal: 0,
     };

@@ -1,30 +1,76 @@
 //! Frontends: who holds each address and port, and what is written for it.
+//!
+//! A frontend is held as a whole: whoever holds its internal entry holds the external one.
 
-use lb_ebpf::abi::{FrontendKey, TableRef};
+use std::collections::HashSet;
+
+use lb_ebpf::abi::{FrontendKey, Scope, TableRef};
 use tracing::warn;
 
 use super::{Batch, NoRoom, Planner, Programmed, encode, needs};
 use crate::{desired::DesiredService, model::ObjectName};
 
+/// What a frontend is held under: its internal entry.
+pub(super) fn held_as(key: &FrontendKey) -> FrontendKey {
+    key.in_scope(Scope::Internal)
+}
+
+fn count(programmed: &[Programmed]) -> usize {
+    programmed.iter().map(|p| p.frontends.len()).sum()
+}
+
 impl Planner {
-    /// Takes the frontends that `planned` may have and writes those that changed.
-    pub(super) fn hold_frontends(
+    /// Takes the frontends that `new` may have, writes those that changed, and gives up
+    /// those of `old` that are not among them: an address may have moved from one port of
+    /// the Service to another.
+    pub(super) fn plan_frontends(
+        &mut self,
+        name: &ObjectName,
+        new: &mut [Programmed],
+        old: &[Programmed],
+        batch: &mut Batch,
+    ) {
+        for planned in &mut *new {
+            let before = old.iter().find(|o| o.id == planned.id);
+            self.hold_frontends(name, planned, before, batch);
+        }
+        self.entries = self.entries + count(new) - count(old);
+        let entries = new.iter().flat_map(|n| &n.frontends);
+        let kept: HashSet<_> = entries.map(|(key, _)| *key).collect();
+        let held: HashSet<_> = kept.iter().map(held_as).collect();
+        let entries = old.iter().flat_map(|o| &o.frontends).map(|(key, _)| *key);
+        let mut gone: Vec<_> = entries.filter(|key| !kept.contains(key)).collect();
+        // An internal entry goes before the external one that it refers to.
+        gone.sort_by_key(|key| key.scope);
+        for key in gone {
+            // After a restore, an entry may have a new owner already.
+            if self.owners.get(&held_as(&key)) != Some(name) && self.is_programmed(&key) {
+                continue;
+            }
+            batch.removed_frontends.push(key);
+            if !held.contains(&held_as(&key)) {
+                self.give_up(name, &held_as(&key), batch);
+            }
+        }
+    }
+
+    fn hold_frontends(
         &mut self,
         name: &ObjectName,
         planned: &mut Programmed,
         before: Option<&Programmed>,
         batch: &mut Batch,
     ) {
-        let before_frontends = before.map_or(&[][..], |b| &b.frontends);
-        for (key, entry) in std::mem::take(&mut planned.frontends) {
-            if !self.acquire(name, &key, batch) {
-                continue;
+        let before = before.map_or(&[][..], |b| &b.frontends);
+        let mut held = std::mem::take(&mut planned.frontends);
+        held.retain(|(key, entry)| {
+            let holds = self.acquire(name, &held_as(key), batch);
+            if holds && !before.contains(&(*key, *entry)) {
+                batch.put_frontend(*key, *entry);
             }
-            if !before_frontends.contains(&(key, entry)) {
-                batch.frontends.push((key, entry));
-            }
-            planned.frontends.push((key, entry));
-        }
+            holds
+        });
+        planned.frontends = held;
     }
 
     /// Makes `name` the owner of a frontend, unless one that sorts before it holds it.
@@ -42,17 +88,21 @@ impl Planner {
                 warn!(service = %name, holder = %owner, address = %key.addr.to_ip(),
                     port = key.port.get(), "address and port are taken over from another Service");
                 for programmed in self.services.get_mut(&owner).into_iter().flatten() {
-                    programmed.frontends.retain(|(held, _)| held != key);
+                    let taken = programmed
+                        .frontends
+                        .extract_if(.., |(k, _)| held_as(k) == *key);
+                    for (entry, _) in taken {
+                        // The new owner keeps those that it writes itself.
+                        batch.removed_frontends.push(entry);
+                        self.entries -= 1;
+                    }
                 }
                 self.waiting.entry(*key).or_default().insert(owner);
                 self.owners.insert(*key, name.clone());
                 true
             }
             None => {
-                if let Some(bit) = self.filter.add(key) {
-                    batch.set_filter_bit(bit);
-                }
-                batch.keep_frontend(key);
+                self.filter.add(key, batch);
                 self.owners.insert(*key, name.clone());
                 if let Some(waiting) = self.waiting.get_mut(key) {
                     waiting.remove(name);
@@ -65,41 +115,46 @@ impl Planner {
         }
     }
 
-    pub(super) fn drop_frontend(
-        &mut self,
-        name: &ObjectName,
-        key: &FrontendKey,
-        batch: &mut Batch,
-    ) {
+    /// Frees a frontend for whoever waits for it.
+    fn give_up(&mut self, name: &ObjectName, key: &FrontendKey, batch: &mut Batch) {
         if self.owners.get(key) != Some(name) {
             return;
         }
         self.owners.remove(key);
-        batch.filter_cleared.extend(self.filter.remove(key));
-        batch.removed_frontends.push(*key);
+        self.filter.retire(key);
         if let Some(waiting) = self.waiting.remove(key) {
             batch.replan.extend(waiting);
         }
+    }
+
+    /// Whether exactly this entry is programmed for a service.
+    pub(super) fn is_programmed(&self, key: &FrontendKey) -> bool {
+        let owner = self.owners.get(&held_as(key));
+        let services = owner.and_then(|owner| self.services.get(owner));
+        let mut entries = services.into_iter().flatten().flat_map(|p| &p.frontends);
+        entries.any(|(programmed, _)| programmed == key)
     }
 
     /// A full `SERVICES` map would show only while applying: look before. What the batch
     /// removes still takes room while it is applied, as do orphans until the sweep.
     pub(super) fn check_room(
         &self,
+        name: &ObjectName,
         desired: &[DesiredService],
         batch: &Batch,
     ) -> Result<(), NoRoom> {
+        let old = self.services.get(name).map_or(&[][..], Vec::as_slice);
         let new = desired
             .iter()
             .flat_map(|service| service.frontends.iter().map(move |f| (service, f)))
             .filter(|(service, f)| {
                 let none = (TableRef::EMPTY, TableRef::EMPTY);
                 let (key, _) = encode::frontend(f, service.key.protocol, 0, 0, none);
-                !self.owners.contains_key(&key)
+                let mut programmed = old.iter().flat_map(|o| &o.frontends);
+                !programmed.any(|(known, _)| *known == key)
             })
             .count();
-        let present =
-            self.owners.len() + batch.removed_frontends.len() + self.orphan_frontends as usize;
+        let present = self.entries + batch.removed_frontends.len() + self.orphan_frontends as usize;
         if present + new <= self.max_frontends as usize {
             Ok(())
         } else {

@@ -35,6 +35,11 @@ impl Indices {
         self.next - self.free.len() as u32
     }
 
+    /// Whether an index is in use or in quarantine.
+    pub(crate) fn is_used(&self, index: u32) -> bool {
+        index < self.next && !self.free.contains(&index)
+    }
+
     pub(crate) fn allocate(&mut self) -> Option<u32> {
         if let Some(index) = self.free.pop_first() {
             return Some(index);

@@ -4,13 +4,19 @@
 //! a crash in the middle of a batch, is kept aside as [`Orphans`] and swept once the
 //! desired state is known and programmed.
 
-use std::{collections::HashMap, sync::Arc};
-
-use lb_ebpf::abi::{
-    BackendEntry, FrontendKey, MAX_ZONES, Name, Protocol, ServiceEntry, ServiceInfo, TableRef,
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
 };
 
-use super::{Batch, Capacity, Planner, Programmed, encode::Attributes};
+use lb_ebpf::abi::{
+    BackendEntry, FrontendKey, LocalBackendKey, MAX_ZONES, Name, Protocol, ServiceEntry,
+    ServiceInfo, SourceRangeKey, TableRef,
+};
+
+use super::{
+    Batch, Capacity, Planner, Programmed, encode::Attributes, filter::Bits, frontends::held_as,
+};
 use crate::model::{Family, ObjectName};
 
 /// What is programmed, as read back from the maps.
@@ -24,6 +30,10 @@ pub struct Snapshot {
     pub backends: Vec<BackendEntry>,
     /// `ZONES`.
     pub zones: Vec<(u32, Name)>,
+    /// `SOURCE_RANGES`.
+    pub source_ranges: Vec<SourceRangeKey>,
+    /// `LOCAL_BACKENDS`.
+    pub local_backends: Vec<(LocalBackendKey, u32)>,
 }
 
 /// What no service accounts for; see [`Planner::sweep`].
@@ -32,6 +42,9 @@ pub struct Orphans {
     frontends: Vec<FrontendKey>,
     slots: Vec<u32>,
     tables: Vec<TableRef>,
+    /// Services that have source ranges or local backends, but no description. Their ids
+    /// are not given to others before the sweep.
+    ids: BTreeSet<u32>,
 }
 
 impl Planner {
@@ -44,6 +57,13 @@ impl Planner {
         let mut by_id = planner.restore_services(snapshot.infos);
         planner.restore_backends(snapshot.backends, &mut by_id, &mut orphans);
         planner.restore_frontends(snapshot.frontends, &mut by_id, &mut orphans);
+        planner.restore_members(snapshot.source_ranges, snapshot.local_backends);
+        orphans.ids.extend(planner.source_ranges.ids());
+        orphans.ids.extend(planner.local_backends.ids());
+        orphans.ids.retain(|id| !by_id.contains_key(id));
+        for id in orphans.ids.iter().filter(|id| **id < capacity.services) {
+            planner.ids.claim(*id);
+        }
         for (name, programmed) in by_id.into_values() {
             planner.services.entry(name).or_default().push(programmed);
         }
@@ -60,8 +80,7 @@ impl Planner {
         self.distrust_tables = false;
         self.orphan_frontends = 0;
         for key in orphans.frontends {
-            if !self.owners.contains_key(&key) {
-                batch.filter_cleared.extend(self.filter.remove(&key));
+            if !self.is_programmed(&key) {
                 batch.removed_frontends.push(key);
             }
         }
@@ -77,11 +96,22 @@ impl Planner {
         for table in orphans.tables {
             self.slab.free(table);
         }
+        for id in orphans.ids {
+            self.drop_members(id, batch);
+            if self.ids.is_used(id) {
+                self.ids.free(id);
+            }
+        }
     }
 
     /// The words of `FILTER` that should not be zero.
     pub fn filter_words(&self) -> HashMap<u32, u64> {
-        self.filter.words()
+        self.filter.words(Bits::Filter)
+    }
+
+    /// The words of `NODE_PORTS` that should not be zero.
+    pub fn node_port_words(&self) -> HashMap<u32, u64> {
+        self.filter.words(Bits::NodePorts)
     }
 
     fn restore_zones(&mut self, mut zones: Vec<(u32, Name)>) {
@@ -170,21 +200,44 @@ impl Planner {
         by_id: &mut HashMap<u32, (ObjectName, Programmed)>,
         orphans: &mut Orphans,
     ) {
+        // The internal entry, which says who holds a frontend, before the external one.
         frontends.sort_by_key(|(key, _)| (key.addr, key.port.get(), key.protocol, key.scope));
+        // The bits are written from the filter's words, not from a batch.
+        let mut unused = Batch::default();
         for (key, entry) in frontends {
-            self.filter.add(&key);
             // A table that only a frontend knows is the old one of an interrupted change:
             // it must not be handed out while the frontend refers to it.
             if !entry.table.is_empty() && self.slab.claim(entry.table) {
                 orphans.tables.push(entry.table);
             }
-            match by_id.get_mut(&entry.service_id) {
-                Some((name, programmed)) => {
-                    self.owners.insert(key, name.clone());
-                    programmed.frontends.push((key, entry));
-                }
-                None => orphans.frontends.push(key),
+            let service = by_id.get_mut(&entry.service_id);
+            let held = held_as(&key);
+            let Some((name, programmed)) = service else {
+                orphans.frontends.push(key);
+                continue;
+            };
+            // An external entry may be the rest of an interrupted change of hands: then it
+            // goes when its service is planned.
+            if !self.owners.contains_key(&held) {
+                self.filter.add(&held, &mut unused);
+                self.owners.insert(held, name.clone());
             }
+            programmed.frontends.push((key, entry));
+            self.entries += 1;
         }
+    }
+
+    fn restore_members(
+        &mut self,
+        source_ranges: Vec<SourceRangeKey>,
+        local_backends: Vec<(LocalBackendKey, u32)>,
+    ) {
+        let ranges = source_ranges.into_iter();
+        self.source_ranges.restore(
+            ranges.map(|key| (key.range.service_id, ((key.prefix_len, key.range.addr), ()))),
+        );
+        let locals = local_backends.into_iter();
+        self.local_backends
+            .restore(locals.map(|(key, slot)| (key.service_id, (key.addr, slot))));
     }
 }

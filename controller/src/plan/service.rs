@@ -38,7 +38,7 @@ impl Planner {
         desired: &[DesiredService],
         batch: &mut Batch,
     ) -> Result<(), NoRoom> {
-        self.check_room(desired, batch)?;
+        self.check_room(name, desired, batch)?;
         let old = self.services.remove(name).unwrap_or_default();
         let mut new = Vec::with_capacity(desired.len());
         let mut taken = Taken::default();
@@ -62,22 +62,11 @@ impl Planner {
         }
         // Nothing can fail from here on.
         merge(batch, writes);
-        for planned in &mut new {
-            let before = old.iter().find(|o| o.id == planned.id);
-            self.hold_frontends(name, planned, before, batch);
+        self.plan_frontends(name, &mut new, &old, batch);
+        for (planned, service) in new.iter().zip(desired) {
+            self.plan_members(name, service, planned, batch);
         }
-        // An address may have moved from one port of the Service to another.
-        let held: HashSet<_> = new
-            .iter()
-            .flat_map(|n| &n.frontends)
-            .map(|(key, _)| *key)
-            .collect();
         for before in old {
-            for (key, _) in &before.frontends {
-                if !held.contains(key) {
-                    self.drop_frontend(name, key, batch);
-                }
-            }
             match new.iter().find(|n| n.id == before.id) {
                 Some(planned) => self.free_unused(planned, &before, batch),
                 None => self.remove_service(&before, batch),
@@ -199,6 +188,7 @@ impl Planner {
         self.slab.free(gone.cluster_table);
         self.slab.free(gone.local_table);
         self.ids.free(gone.id);
+        self.drop_members(gone.id, batch);
         batch.removed_infos.push(gone.id);
     }
 

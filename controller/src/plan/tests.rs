@@ -3,6 +3,7 @@
 mod build;
 mod driver;
 mod memory;
+mod outside;
 mod properties;
 
 use lb_ebpf::abi::{Addr, BackendFlags, FrontendKey, Port};
@@ -172,6 +173,7 @@ fn smaller_name_holds_a_contested_address() {
         // What another Service takes over is never deleted in between.
         assert_eq!(batch.removed_frontends.is_empty(), next.is_some());
     }
+    driver.retire();
     assert_eq!(driver.memory.filter.len(), 0);
 }
 

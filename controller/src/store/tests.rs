@@ -20,10 +20,12 @@ fn service(host: u8) -> Service {
         cluster_ips: vec![IpAddr::from([10, 96, 0, host])],
         external_ips: vec![],
         load_balancer_ips: vec![],
+        source_ranges: Box::default(),
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
         affinity_secs: None,
         pinned_len: None,
+        forwarding: None,
         ports: vec![],
     }
 }
@@ -167,6 +169,7 @@ fn a_changed_zone_makes_every_service_dirty() {
     store.take_dirty();
     store.apply(Event::Node(NodeInfo {
         zone: Some("z".into()),
+        ..NodeInfo::default()
     }));
     assert_eq!(dirty(&mut store), ["a", "b"]);
     assert_eq!(store.node().zone.as_deref(), Some("z"));

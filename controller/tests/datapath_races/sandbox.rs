@@ -7,6 +7,8 @@ use std::{
 };
 
 use lb_controller::{
+    config::ConntrackArgs,
+    conntrack::{FlowSizes, lifetimes},
     datapath::{Place, cleanup},
     kernel::{Features, check_bpffs, find_cgroup2},
     loader::Cgroup,
@@ -56,6 +58,12 @@ impl Sandbox {
             cgroup: Cgroup::open(&self.cgroup).expect("our cgroup"),
             features: Features::probe(),
             affinity_entries: 1024,
+            flow_sizes: FlowSizes {
+                conntrack: 1024,
+                half_open: 1024,
+                fragments: 64,
+            },
+            lifetimes: lifetimes(&ConntrackArgs::default()),
             node_name: "races".into(),
             source: "files",
         }

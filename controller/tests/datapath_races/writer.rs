@@ -9,7 +9,7 @@ use lb_controller::{
     datapath::Place,
     model::{
         Endpoint, EndpointSlice, Event, Family, Kind, NodeHint, ObjectName, Protocol, Service,
-        ServicePort, ServiceType, SlicePort, TrafficPolicy,
+        ServicePort, ServiceType, Settings, SlicePort, TrafficPolicy,
     },
     reconcile::Reconciler,
 };
@@ -70,10 +70,12 @@ fn service(vip: std::net::IpAddr, pinned_len: Option<u32>) -> Service {
         cluster_ips: vec![vip],
         external_ips: Vec::new(),
         load_balancer_ips: Vec::new(),
+        source_ranges: Box::default(),
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
         affinity_secs: None,
         pinned_len,
+        forwarding: None,
         ports: vec![port(Protocol::Tcp, "tcp"), port(Protocol::Udp, "udp")],
     }
 }
@@ -107,7 +109,8 @@ impl Writer {
     /// shared.
     pub(crate) fn new(place: Place) -> Self {
         let mut writer = Self {
-            reconciler: Reconciler::start(place).expect("nothing is programmed"),
+            reconciler: Reconciler::start(place, Settings::default())
+                .expect("nothing is programmed"),
             gates: Arc::default(),
             random: 0x9e37_79b9_7f4a_7c15,
             written: Written::default(),

@@ -32,6 +32,22 @@ abi_type! {
     }
 }
 
+impl Config {
+    /// The lifetime of a class, in ticks.
+    #[inline(always)]
+    pub const fn lifetime(&self, class: Lifetime) -> u32 {
+        // One by one: an index that a program computes would have to be proven in bounds.
+        match class {
+            Lifetime::HalfOpen => self.lifetimes[0],
+            Lifetime::Established => self.lifetimes[1],
+            Lifetime::CloseWait => self.lifetimes[2],
+            Lifetime::Closed => self.lifetimes[3],
+            Lifetime::UdpNew => self.lifetimes[4],
+            Lifetime::UdpStream => self.lifetimes[5],
+        }
+    }
+}
+
 /// Bits of [`Config::flags`].
 #[derive(Debug)]
 pub struct ConfigFlags;

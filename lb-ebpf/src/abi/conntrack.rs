@@ -30,6 +30,16 @@ abi_type! {
 }
 
 impl ConntrackKey {
+    /// No tuple at all.
+    pub const EMPTY: Self = Self {
+        src: Addr::UNSPECIFIED,
+        dst: Addr::UNSPECIFIED,
+        src_port: Port::new(0),
+        dst_port: Port::new(0),
+        protocol: 0,
+        reserved: [0; 3],
+    };
+
     /// The same tuple seen from the other end.
     #[inline(always)]
     #[must_use]
@@ -111,6 +121,26 @@ abi_type! {
 }
 
 impl ConntrackEntry {
+    /// No record.
+    pub const EMPTY: Self = Self {
+        src: Addr::UNSPECIFIED,
+        dst: Addr::UNSPECIFIED,
+        src_port: Port::new(0),
+        dst_port: Port::new(0),
+        flags: 0,
+        state: 0,
+        last_seen: 0,
+        created: 0,
+        service_id: 0,
+        slot: 0,
+        generation: 0,
+        proof: 0,
+        proof_end: 0,
+        seal: 0,
+        hop: NextHop::UNKNOWN,
+        mtu: 0,
+    };
+
     /// Whether this record was made for `key`.
     #[inline(always)]
     pub fn belongs_to(&self, key: &ConntrackKey) -> bool {
@@ -126,7 +156,7 @@ impl ConntrackEntry {
     }
 
     #[inline(always)]
-    fn seal_of(key: &ConntrackKey) -> u32 {
+    pub(crate) fn seal_of(key: &ConntrackKey) -> u32 {
         Mixer::new(tuple_hash(key)).finish()
     }
 
@@ -167,26 +197,38 @@ impl ConntrackEntry {
     #[must_use]
     pub fn mirror(&self, key: &ConntrackKey) -> (ConntrackKey, Self) {
         let mirror_key = self.mirror_key(key);
-        let flags = ConntrackFlags::mirrored(self.flags);
-        let entry = Self {
-            src: key.dst,
-            dst: key.src,
-            src_port: key.dst_port,
-            dst_port: key.src_port,
-            flags,
-            state: self.state & ConntrackState::SHARED,
-            hop: NextHop::UNKNOWN,
-            mtu: 0,
-            ..*self
-        };
-        (mirror_key, entry.sealed(&mirror_key))
+        let mut mirror = Self::EMPTY;
+        self.mirror_into(key, &mirror_key, &mut mirror);
+        (mirror_key, mirror)
+    }
+
+    /// [`Self::mirror`] in place; `mirror_key` is [`Self::mirror_key`].
+    #[inline(always)]
+    pub fn mirror_into(&self, key: &ConntrackKey, mirror_key: &ConntrackKey, mirror: &mut Self) {
+        mirror.src = key.dst;
+        mirror.dst = key.src;
+        mirror.src_port = key.dst_port;
+        mirror.dst_port = key.src_port;
+        mirror.flags = ConntrackFlags::mirrored(self.flags);
+        mirror.state = self.state & ConntrackState::SHARED;
+        mirror.last_seen = self.last_seen;
+        mirror.created = self.created;
+        mirror.service_id = self.service_id;
+        mirror.slot = self.slot;
+        mirror.generation = self.generation;
+        mirror.proof = self.proof;
+        mirror.proof_end = self.proof_end;
+        mirror.seal = Self::seal_of(mirror_key);
+        mirror.hop = NextHop::UNKNOWN;
+        mirror.mtu = 0;
     }
 
     /// Whether this half and `other` (whose key is [`Self::mirror_key`]) are one flow:
     /// `other` leads back to `key`.
     #[inline(always)]
     pub fn is_mate_of(&self, key: &ConntrackKey, other: &Self) -> bool {
-        other.mirror_key(&self.mirror_key(key)) == *key
+        (other.src, other.src_port) == (key.dst, key.dst_port)
+            && (other.dst, other.dst_port) == (key.src, key.src_port)
     }
 }
 

@@ -18,22 +18,23 @@ pub enum PacketEvent {
     RefusalLimited = 3,
     /// Dropped: every probed SNAT port towards the backend is taken by an established flow.
     PortsExhausted = 4,
-    /// Dropped: a fragment came before the first one of its datagram, which has the ports.
-    FragmentBeforeFirst = 5,
     /// Dropped: hop limit reached; the sender was told.
-    HopLimit = 6,
+    HopLimit = 5,
     /// Dropped: larger than the path to the backend allows; the sender was told.
-    TooBig = 7,
+    TooBig = 6,
     /// Dropped: there is no route to the backend, or forwarding is off.
-    NoRoute = 8,
+    NoRoute = 7,
     /// Dropped: a header does not fit its own length fields.
-    Malformed = 9,
+    Malformed = 8,
     /// Dropped: the packet could not be changed as needed (out of memory).
-    RewriteFailed = 10,
+    RewriteFailed = 9,
     /// Dropped: the flow's record could not be stored.
-    NoRecord = 11,
+    NoRecord = 10,
     /// Left to the kernel: TCP of an unknown flow that is no SYN.
-    MidStream = 12,
+    MidStream = 11,
+    /// Left to the kernel: a fragment for an address of this node that came before the first
+    /// one of its datagram, which has the ports, or that concerns no service.
+    FragmentBeforeFirst = 12,
     /// Left to the kernel: an encapsulated packet that fits no DSR backend of this node.
     ForeignTunnel = 13,
     /// Counted beside delivery: a proven flow stays half-open because `CONNTRACK` is full.
@@ -60,7 +61,6 @@ impl PacketEvent {
         Self::Refused,
         Self::RefusalLimited,
         Self::PortsExhausted,
-        Self::FragmentBeforeFirst,
         Self::HopLimit,
         Self::TooBig,
         Self::NoRoute,
@@ -68,6 +68,7 @@ impl PacketEvent {
         Self::RewriteFailed,
         Self::NoRecord,
         Self::MidStream,
+        Self::FragmentBeforeFirst,
         Self::ForeignTunnel,
         Self::ConntrackFull,
         Self::PortTaken,

@@ -20,6 +20,7 @@ use lb_ebpf::{
 
 pub(crate) const PORT: u16 = 80;
 pub(crate) const BACKEND_PORT: u16 = 8080;
+pub(crate) const HOST_NETNS: u64 = 1;
 pub(crate) const SECOND: u64 = 1_000_000_000;
 pub(crate) const MEMBER: u32 =
     BackendFlags::USED | BackendFlags::READY | BackendFlags::SERVING | BackendFlags::IN_CLUSTER_SET;
@@ -45,6 +46,8 @@ pub(crate) fn dialled(key: &FrontendKey) -> (Addr, Port) {
 pub(crate) struct World {
     pub(crate) services: HashMap<FrontendKey, ServiceEntry>,
     pub(crate) filter: HashSet<(u32, u64)>,
+    pub(crate) node_ports: HashSet<(u8, Port)>,
+    pub(crate) node_addresses: HashMap<Addr, u32>,
     pub(crate) slots: Vec<u32>,
     pub(crate) backends: Vec<BackendEntry>,
     pub(crate) affinity: RefCell<HashMap<AffinityKey, AffinityEntry>>,
@@ -121,6 +124,18 @@ impl World {
 impl Tables for World {
     fn may_be_frontend(&self, key: &FrontendKey) -> bool {
         self.filter.contains(&filter_bit(key))
+    }
+
+    fn may_be_node_port(&self, key: &FrontendKey) -> bool {
+        self.node_ports.contains(&(key.protocol, key.port))
+    }
+
+    fn node_address(&self, addr: &Addr) -> u32 {
+        self.node_addresses.get(addr).copied().unwrap_or(0)
+    }
+
+    fn host_netns(&self) -> u64 {
+        HOST_NETNS
     }
 
     fn service(&self, key: &FrontendKey) -> Option<ServiceEntry> {

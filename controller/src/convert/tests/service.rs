@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{super::*, converter, merge};
-use crate::model::{Protocol, Service, ServicePort, ServiceType, TrafficPolicy};
+use crate::model::{ForwardingMode, Protocol, Service, ServicePort, ServiceType, TrafficPolicy};
 
 /// A Service of namespace `shop`, with `patch` merged into its spec.
 fn service(patch: &Value) -> Option<Service> {
@@ -63,10 +63,12 @@ fn a_plain_service_becomes_a_record() {
             cluster_ips: vec!["10.96.0.1".parse().unwrap()],
             external_ips: vec![],
             load_balancer_ips: vec![],
+            source_ranges: Box::default(),
             internal_policy: TrafficPolicy::Cluster,
             external_policy: TrafficPolicy::Cluster,
             affinity_secs: None,
             pinned_len: None,
+            forwarding: None,
             ports: vec![ServicePort {
                 name: "http".into(),
                 protocol: Protocol::Tcp,
@@ -254,6 +256,90 @@ fn only_a_prime_table_length_is_pinned() {
     for value in ["16382", "1000033", "4294967291", "1", "0", "-7", "many", ""] {
         assert_eq!(pinned(value), None, "{value}");
     }
+}
+
+#[test]
+fn a8_e28_source_ranges_are_trimmed_and_invalid_ones_skipped() {
+    let ranges = json!([
+        " 10.1.2.3/8 ",
+        "",
+        "  ",
+        "192.0.2.0",
+        "2001:db8::/32",
+        "010.9.0.0/16"
+    ]);
+    let service = service(&json!({"loadBalancerSourceRanges": ranges})).unwrap();
+    let ranges: Vec<_> = service
+        .source_ranges
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(ranges, ["10.0.0.0/8", "2001:db8::/32", "10.9.0.0/16"]);
+}
+
+#[test]
+fn e32_the_annotation_for_source_ranges_is_not_read() {
+    let annotation = "service.beta.kubernetes.io/load-balancer-source-ranges";
+    let metadata = json!({"annotations": {annotation: "10.0.0.0/8"}});
+    assert_eq!(service_with(&metadata, &json!({})), service(&json!({})));
+}
+
+#[test]
+fn unspecified_and_loopback_addresses_are_no_vips() {
+    let special = [
+        "0.0.0.0",
+        "::",
+        "127.0.0.1",
+        "::1",
+        "::ffff:127.0.0.1",
+        "192.0.2.1",
+    ];
+    let service = service(&json!({"externalIPs": special})).unwrap();
+    assert_eq!(
+        service.external_ips,
+        ["192.0.2.1".parse::<std::net::IpAddr>().unwrap()]
+    );
+}
+
+#[test]
+fn only_a_known_forwarding_mode_is_taken() {
+    let mode = |value: &str| {
+        let annotations = json!({"annotations": {FORWARDING_MODE: value}});
+        service_with(&annotations, &json!({})).unwrap().forwarding
+    };
+    assert_eq!(mode("snat"), Some(ForwardingMode::Snat));
+    assert_eq!(mode("dsr"), Some(ForwardingMode::Dsr));
+    assert_eq!(mode("hybrid"), Some(ForwardingMode::Hybrid));
+    for value in ["DSR", " dsr", "dsr,snat", "tunnel", ""] {
+        assert_eq!(mode(value), None, "{value:?}");
+    }
+}
+
+#[test]
+fn e17_health_check_node_port_is_no_node_port() {
+    let spec = json!({
+        "type": "LoadBalancer",
+        "externalTrafficPolicy": "Local",
+        "healthCheckNodePort": 32000,
+        "ports": [{"port": 80, "nodePort": 30080}],
+    });
+    let ports = service(&spec).unwrap().ports;
+    let node_ports: Vec<_> = ports.iter().map(|port| port.node_port).collect();
+    assert_eq!(node_ports, [30080]);
+}
+
+#[test]
+fn repeated_node_port_belongs_to_the_first_port() {
+    let ports = json!([
+        {"name": "a", "port": 80, "nodePort": 30080},
+        {"name": "b", "port": 81, "nodePort": 30080},
+        {"name": "c", "port": 80, "nodePort": 30080, "protocol": "UDP"},
+    ]);
+    let ports = service(&json!({"type": "NodePort", "ports": ports}))
+        .unwrap()
+        .ports;
+    let node_ports: Vec<_> = ports.iter().map(|port| port.node_port).collect();
+    assert_eq!(node_ports, [30080, 0, 30080]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ pub(super) use lb_ebpf::abi::BackendFlags;
 use super::super::DesiredService;
 pub(super) use crate::model::{
     Endpoint, EndpointSlice, Family, NodeHint, NodeInfo, ObjectName, Protocol, Service,
-    ServicePort, ServiceType, SlicePort, TrafficPolicy,
+    ServicePort, ServiceType, Settings, SlicePort, TrafficPolicy,
 };
 
 pub(super) fn ip(text: &str) -> IpAddr {
@@ -24,6 +24,7 @@ pub(super) fn name() -> ObjectName {
 pub(super) fn node(zone: Option<&str>) -> NodeInfo {
     NodeInfo {
         zone: zone.map(Into::into),
+        ..NodeInfo::default()
     }
 }
 
@@ -51,10 +52,12 @@ pub(super) fn service() -> Service {
         cluster_ips: vec![ip("10.96.0.1")],
         external_ips: vec![],
         load_balancer_ips: vec![],
+        source_ranges: Box::default(),
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
         affinity_secs: None,
         pinned_len: None,
+        forwarding: None,
         ports: vec![port("http", Protocol::Tcp, 80)],
     }
 }

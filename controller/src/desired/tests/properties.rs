@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use lb_ebpf::abi::{FrontendFlags, Scope};
 use proptest::{collection::vec, prelude::*, sample::subsequence};
 
 use super::{super::desired, build::*, reference};
@@ -91,7 +92,7 @@ proptest! {
         endpoints.sort_by_key(|e| e.addr);
         endpoints.dedup_by_key(|e| e.addr);
         let expected = reference::verdict(&service, &endpoints, zone);
-        let desired = desired(&name(), &service, &[&slice(&endpoints)], &node(zone));
+        let desired = desired(&name(), &service, &[&slice(&endpoints)], &node(zone), Settings::default());
         let set = |flag| -> BTreeSet<_> {
             let members = desired[0].backends.iter().filter(|b| b.flags & flag != 0);
             members.map(|b| b.addr).collect()
@@ -121,9 +122,39 @@ proptest! {
         let shift = rotation % reordered.len();
         reordered.rotate_left(shift);
         let run = |slices: &[EndpointSlice]| {
-            desired(&name(), &service, &slices.iter().collect::<Vec<_>>(), &node(zone))
+            desired(&name(), &service, &slices.iter().collect::<Vec<_>>(), &node(zone), Settings::default())
         };
         prop_assert_eq!(run(&slices), run(&reordered));
+    }
+
+    /// What the planner and the datapath take for granted of frontends.
+    #[test]
+    fn external_entries_stand_before_the_internal_ones_that_refer_to_them(
+        service in any_service(),
+        endpoints in endpoints(0..5),
+    ) {
+        let node = node(None);
+        let slice = slice(&endpoints);
+        let desired = desired(&name(), &service, &[&slice], &node, Settings::default());
+        let frontends = &desired[0].frontends;
+        for (index, frontend) in frontends.iter().enumerate() {
+            let before = index.checked_sub(1).map(|before| &frontends[before]);
+            let external = before.filter(|before| {
+                before.scope == Scope::External
+                    && (before.addr, before.port) == (frontend.addr, frontend.port)
+            });
+            let differs = frontend.flags & FrontendFlags::EXTERNAL_DIFFERS != 0;
+            prop_assert_eq!(differs, frontend.scope == Scope::Internal && external.is_some());
+            if let Some(external) = external {
+                prop_assert_eq!(external.kind, frontend.kind);
+                prop_assert_ne!(external.set, frontend.set, "an entry that says nothing new");
+            }
+        }
+        let internal = frontends.iter().filter(|f| f.scope == Scope::Internal);
+        let addresses: BTreeSet<_> = internal.clone().map(|f| (f.addr, f.port)).collect();
+        prop_assert_eq!(addresses.len(), internal.count(), "each address once");
+        let all: BTreeSet<_> = frontends.iter().map(|f| (f.addr, f.port)).collect();
+        prop_assert_eq!(all, addresses, "every frontend has an internal entry");
     }
 
     #[test]
@@ -134,7 +165,7 @@ proptest! {
     ) {
         let slices: Vec<_> = contents.iter().map(|endpoints| slice(endpoints)).collect();
         let desired =
-            desired(&name(), &service, &slices.iter().collect::<Vec<_>>(), &node(zone));
+            desired(&name(), &service, &slices.iter().collect::<Vec<_>>(), &node(zone), Settings::default());
         let known: BTreeSet<_> = contents.iter().flatten().map(|e| e.addr).collect();
         let backends = &desired[0].backends;
         prop_assert!(backends.is_sorted_by_key(|b| (b.addr, b.port)));

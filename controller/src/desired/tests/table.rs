@@ -18,7 +18,7 @@ fn categorisation_follows_the_rules() {
     for row in rows() {
         let slice = slice(&row.endpoints);
         let node = node(row.zone);
-        let desired = desired(&name(), &row.service, &[&slice], &node);
+        let desired = desired(&name(), &row.service, &[&slice], &node, Settings::default());
         let [port] = &desired[..] else {
             panic!("{}: {desired:?}", row.rule)
         };

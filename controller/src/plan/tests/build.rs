@@ -2,13 +2,15 @@
 
 use std::net::IpAddr;
 
-use lb_ebpf::abi::{BackendFlags, FrontendKind, Scope};
+use lb_ebpf::abi::{BackendFlags, FrontendFlags, FrontendKind, Scope};
 use proptest::{prelude::*, sample::subsequence};
 
 use super::driver::Desired;
 use crate::{
-    desired::{BackendSet, DesiredBackend, DesiredFrontend, DesiredService, ServicePortKey},
-    model::{Family, ObjectName, Protocol, ServiceType, TrafficPolicy},
+    desired::{
+        BackendSet, DesiredBackend, DesiredFrontend, DesiredService, Forwarding, ServicePortKey,
+    },
+    model::{Family, IpNet, ObjectName, Protocol, ServiceType, TrafficPolicy},
 };
 
 pub(super) const SERVES: u32 = BackendFlags::USED | BackendFlags::READY | BackendFlags::SERVING;
@@ -42,6 +44,7 @@ pub(super) fn frontend(addr: &str, port: u16) -> DesiredFrontend {
         kind: FrontendKind::ClusterIp,
         set: BackendSet::Cluster,
         drop_when_empty: false,
+        flags: 0,
     }
 }
 
@@ -60,6 +63,8 @@ pub(super) fn service(owner: &str, vip: &str, backends: &[&str]) -> DesiredServi
         external_policy: TrafficPolicy::Cluster,
         affinity_secs: 0,
         pinned_len: Some(13),
+        forwarding: Forwarding::Snat,
+        source_ranges: Box::default(),
         frontends: vec![frontend(vip, 80)],
         backends: backends.iter().map(|b| backend(b, MEMBER)).collect(),
     }
@@ -67,6 +72,35 @@ pub(super) fn service(owner: &str, vip: &str, backends: &[&str]) -> DesiredServi
 
 pub(super) fn one(service: DesiredService) -> Desired {
     Desired::from([(service.key.service.clone(), vec![service])])
+}
+
+pub(super) fn ranges(texts: &[&str]) -> Box<[IpNet]> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+/// A load-balancer VIP whose local set serves packets from outside: its two entries.
+pub(super) fn local_vip(addr: &str, port: u16, flags: u32) -> [DesiredFrontend; 2] {
+    let internal = DesiredFrontend {
+        kind: FrontendKind::LoadBalancer,
+        flags: flags | FrontendFlags::EXTERNAL_DIFFERS,
+        ..frontend(addr, port)
+    };
+    let external = DesiredFrontend {
+        scope: Scope::External,
+        set: BackendSet::Local,
+        drop_when_empty: true,
+        flags,
+        ..internal
+    };
+    [external, internal]
+}
+
+/// The NodePort of an IPv4 service.
+pub(super) fn node_port(port: u16) -> DesiredFrontend {
+    DesiredFrontend {
+        kind: FrontendKind::NodePort,
+        ..frontend("0.0.0.0", port)
+    }
 }
 
 fn arbitrary_backends() -> impl Strategy<Value = Vec<DesiredBackend>> {
@@ -103,26 +137,37 @@ fn arbitrary_port(
     port_name: &'static str,
     port: u16,
 ) -> impl Strategy<Value = DesiredService> {
-    let vips = subsequence(vec![(1, false), (1, true), (2, false), (3, true)], 0..4);
-    let udp = any::<bool>();
+    let hosts = [1, 2, 3].map(|host| (Just(host), any::<bool>(), any::<bool>()));
+    let vips = subsequence(hosts.to_vec(), 0..4).prop_flat_map(|vips| vips);
+    let details = (any::<bool>(), any::<bool>(), any::<bool>());
     let pinned = prop::sample::select(vec![Some(7), Some(13), Some(3), None]);
     let affinity = prop::sample::select(vec![0, 0, 30]);
-    (vips, udp, pinned, affinity, arbitrary_backends()).prop_map(
-        move |(vips, udp, pinned_len, affinity_secs, backends)| {
-            let frontends = vips.iter().map(|(host, local)| DesiredFrontend {
-                scope: if *local {
-                    Scope::External
+    let sources = subsequence(vec!["10.0.0.0/8", "192.0.2.0/24", "198.51.100.7/32"], 0..=2);
+    let backends = arbitrary_backends();
+    (vips, details, pinned, affinity, sources, backends).prop_map(
+        move |(vips, (udp, dsr, at_nodes), pinned_len, affinity_secs, sources, backends)| {
+            let mut frontends = Vec::new();
+            let restricted = if sources.is_empty() {
+                0
+            } else {
+                FrontendFlags::SOURCE_RANGES
+            };
+            for (host, local, balanced) in vips {
+                let addr = format!("10.96.0.{host}");
+                let flags = if balanced { restricted } else { 0 };
+                let vip = local_vip(&addr, port, flags);
+                if local {
+                    frontends.extend(vip);
                 } else {
-                    Scope::Internal
-                },
-                set: if *local {
-                    BackendSet::Local
-                } else {
-                    BackendSet::Cluster
-                },
-                drop_when_empty: *local,
-                ..frontend(&format!("10.96.0.{host}"), port)
-            });
+                    frontends.push(DesiredFrontend {
+                        flags,
+                        ..frontend(&addr, port)
+                    });
+                }
+            }
+            if at_nodes {
+                frontends.push(node_port(30_000 + port));
+            }
             DesiredService {
                 key: ServicePortKey {
                     service: owner.clone(),
@@ -133,7 +178,13 @@ fn arbitrary_port(
                 port,
                 affinity_secs,
                 pinned_len,
-                frontends: frontends.collect(),
+                forwarding: if dsr {
+                    Forwarding::Dsr
+                } else {
+                    Forwarding::Snat
+                },
+                source_ranges: ranges(&sources),
+                frontends,
                 backends,
                 ..service("", "10.96.0.1", &[])
             }

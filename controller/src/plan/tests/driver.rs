@@ -76,8 +76,21 @@ impl Driver {
             self.memory.write(&write);
             self.memory.check();
         }
+        for retired in self.planner.retired() {
+            assert!(self.memory.lets_in(&retired.key), "{retired:?} is shut out");
+        }
         self.freed_slots
             .extend(batch.freed_backends.iter().map(|(slot, _)| *slot));
+        batch
+    }
+
+    /// No flow needs any removed frontend any more.
+    pub(super) fn retire(&mut self) -> Batch {
+        let retired: Vec<_> = self.planner.retired().collect();
+        let mut batch = Batch::default();
+        self.planner.retire_done(&retired, &mut batch);
+        self.memory.apply(&batch);
+        self.memory.check_settled();
         batch
     }
 

@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use lb_ebpf::{
-    abi::{BackendEntry, FrontendFlags, FrontendKey, Name, ServiceEntry, ServiceInfo, TableRef},
-    hash::filter_bit,
+    abi::{
+        Addr, BackendEntry, BackendFlags, FrontendFlags, FrontendKey, LocalBackendKey, Name, Scope,
+        ServiceEntry, ServiceInfo, SourceRange, SourceRangeKey, TableRef,
+    },
+    hash::{filter_bit, node_port_bit},
 };
 
 use crate::plan::{Batch, Snapshot};
@@ -16,10 +19,16 @@ pub(super) enum Write {
     Backend(u32, BackendEntry),
     Entry(u32, u32),
     Info(u32, ServiceInfo),
+    Range(SourceRangeKey),
+    Local(LocalBackendKey, u32),
     FilterSet(u32, u64),
+    NodePortSet(u32, u64),
     Frontend(FrontendKey, ServiceEntry),
     RemoveFrontend(FrontendKey),
     FilterClear(u32, u64),
+    NodePortClear(u32, u64),
+    RemoveRange(SourceRangeKey),
+    RemoveLocal(LocalBackendKey),
     RemoveInfo(u32),
 }
 
@@ -41,25 +50,27 @@ pub(super) fn writes(batch: &Batch) -> Vec<Write> {
         );
     }
     out.extend(batch.infos.iter().map(|(id, info)| Write::Info(*id, *info)));
+    out.extend(batch.source_ranges.iter().map(|k| Write::Range(*k)));
     out.extend(
         batch
-            .filter_set
+            .local_backends
             .iter()
-            .map(|(w, b)| Write::FilterSet(*w, *b)),
+            .map(|(k, s)| Write::Local(*k, *s)),
     );
+    let bits = |write: fn(u32, u64) -> Write, words: &[(u32, u64)]| {
+        words.iter().map(|(w, b)| write(*w, *b)).collect::<Vec<_>>()
+    };
+    out.extend(bits(Write::FilterSet, &batch.filter_set));
+    out.extend(bits(Write::NodePortSet, &batch.node_ports_set));
     out.extend(batch.frontends.iter().map(|(k, e)| Write::Frontend(*k, *e)));
-    out.extend(
-        batch
-            .removed_frontends
-            .iter()
-            .map(|k| Write::RemoveFrontend(*k)),
-    );
-    out.extend(
-        batch
-            .filter_cleared
-            .iter()
-            .map(|(w, b)| Write::FilterClear(*w, *b)),
-    );
+    let removed = batch.removed_frontends.iter();
+    out.extend(removed.map(|k| Write::RemoveFrontend(*k)));
+    out.extend(bits(Write::FilterClear, &batch.filter_cleared));
+    out.extend(bits(Write::NodePortClear, &batch.node_ports_cleared));
+    let removed = batch.removed_source_ranges.iter();
+    out.extend(removed.map(|k| Write::RemoveRange(*k)));
+    let removed = batch.removed_local_backends.iter();
+    out.extend(removed.map(|k| Write::RemoveLocal(*k)));
     out.extend(
         batch
             .freed_backends
@@ -77,14 +88,24 @@ pub(super) struct Memory {
     pub(super) maglev: Vec<u32>,
     pub(super) infos: BTreeMap<u32, ServiceInfo>,
     pub(super) filter: BTreeMap<u32, u64>,
+    pub(super) node_ports: BTreeMap<u32, u64>,
+    /// Service, significant bits, network.
+    pub(super) ranges: BTreeSet<(u32, u32, Addr)>,
+    pub(super) locals: HashMap<LocalBackendKey, u32>,
     pub(super) services: HashMap<FrontendKey, ServiceEntry>,
 }
 
 /// A backend without indices: address, port, flags, zone.
 type PlainBackend = (String, u32, String);
 
-/// A service without indices: its two tables and its backends.
-type PlainService = (Vec<String>, Vec<String>, BTreeSet<PlainBackend>);
+/// A service without indices: its two tables, its backends, the sources that it admits
+/// and its backends for DSR.
+type PlainService = (
+    [Vec<String>; 2],
+    BTreeSet<PlainBackend>,
+    BTreeSet<(u32, Addr)>,
+    BTreeMap<Addr, String>,
+);
 
 /// The state without indices: what clients and tools can tell apart.
 #[derive(Debug, PartialEq)]
@@ -101,6 +122,17 @@ fn put<T: Clone>(array: &mut Vec<T>, index: u32, free: &T, value: T) {
     array[index] = value;
 }
 
+fn range(key: &SourceRangeKey) -> (u32, u32, Addr) {
+    (key.range.service_id, key.prefix_len, key.range.addr)
+}
+
+fn range_key((service_id, prefix_len, addr): (u32, u32, Addr)) -> SourceRangeKey {
+    SourceRangeKey {
+        prefix_len,
+        range: SourceRange { service_id, addr },
+    }
+}
+
 impl Memory {
     pub(super) fn write(&mut self, write: &Write) {
         match *write {
@@ -110,7 +142,16 @@ impl Memory {
             }
             Write::Entry(index, slot) => put(&mut self.maglev, index, &u32::MAX, slot),
             Write::Info(id, info) => drop(self.infos.insert(id, info)),
+            Write::Range(key) => drop(self.ranges.insert(range(&key))),
+            Write::RemoveRange(key) => drop(self.ranges.remove(&range(&key))),
+            Write::Local(key, slot) => drop(self.locals.insert(key, slot)),
+            Write::RemoveLocal(key) => drop(self.locals.remove(&key)),
             Write::FilterSet(word, bits) => *self.filter.entry(word).or_default() |= bits,
+            Write::NodePortSet(word, bits) => *self.node_ports.entry(word).or_default() |= bits,
+            Write::NodePortClear(word, bits) => {
+                *self.node_ports.entry(word).or_default() &= !bits;
+                self.node_ports.retain(|_, bits| *bits != 0);
+            }
             Write::Frontend(key, entry) => drop(self.services.insert(key, entry)),
             Write::RemoveFrontend(key) => drop(self.services.remove(&key)),
             Write::FilterClear(word, bits) => {
@@ -138,9 +179,7 @@ impl Memory {
     pub(super) fn check(&self) {
         for (key, entry) in &self.services {
             assert!(entry.belongs_to(key), "a seal that fits {key:?}");
-            let (word, bit) = filter_bit(key);
-            let bits = self.filter.get(&word).copied().unwrap_or(0);
-            assert!(bits & bit != 0, "the filter denies {key:?}");
+            assert!(self.lets_in(key), "the bits deny {key:?}");
             let info = self.infos.get(&entry.service_id);
             assert!(info.is_some(), "no description of {entry:?}");
             for slot in self.table(entry.table) {
@@ -150,23 +189,39 @@ impl Memory {
                     "slot {slot} in the table of {entry:?} is {backend:?}"
                 );
             }
+            let external = key.in_scope(Scope::External);
+            assert!(
+                entry.flags & FrontendFlags::EXTERNAL_DIFFERS == 0
+                    || self.services.contains_key(&external),
+                "{key:?} refers to no external entry"
+            );
+            assert!(
+                entry.flags & FrontendFlags::SOURCE_RANGES == 0
+                    || self.ranges.iter().any(|(id, ..)| *id == entry.service_id),
+                "{key:?} admits nobody"
+            );
         }
+        for (key, slot) in &self.locals {
+            let backend = self.backends[*slot as usize];
+            let is = (backend.addr, backend.service_id, backend.flags != 0);
+            assert_eq!(is, (key.addr, key.service_id, true), "{key:?}");
+        }
+    }
+
+    /// Whether the bit of a frontend is set.
+    pub(super) fn lets_in(&self, key: &FrontendKey) -> bool {
+        let (words, (word, bit)) = if key.addr.is_unspecified() {
+            let bit = node_port_bit(key.protocol, key.port.get());
+            (&self.node_ports, bit.expect("a known protocol"))
+        } else {
+            (&self.filter, filter_bit(key))
+        };
+        words.get(&word).is_some_and(|bits| bits & bit != 0)
     }
 
     /// What holds beyond that once a batch is complete.
     pub(super) fn check_settled(&self) {
         self.check();
-        let filter: BTreeMap<u32, u64> =
-            self.services
-                .keys()
-                .fold(BTreeMap::new(), |mut words, key| {
-                    let (word, bit) = filter_bit(key);
-                    *words.entry(word).or_default() |= bit;
-                    words
-                });
-        for (word, bits) in filter {
-            assert_eq!(self.filter.get(&word).copied().unwrap_or(0) & bits, bits);
-        }
         for (key, entry) in &self.services {
             let info = &self.infos[&entry.service_id];
             let expected = if entry.flags & FrontendFlags::LOCAL_SET == 0 {
@@ -179,6 +234,22 @@ impl Memory {
         for (slot, backend) in self.backends.iter().enumerate() {
             let owned = self.infos.contains_key(&backend.service_id);
             assert!(backend.flags == 0 || owned, "slot {slot} is an orphan");
+            let info = self.infos.get(&backend.service_id);
+            let dsr = backend.has(BackendFlags::LOCAL | BackendFlags::USED)
+                && info.is_some_and(|info| info.forwarding == 1);
+            let key = LocalBackendKey {
+                addr: backend.addr,
+                service_id: backend.service_id,
+            };
+            assert!(!dsr || self.locals.contains_key(&key), "{key:?} is missing");
+        }
+        for (id, ..) in &self.ranges {
+            assert!(self.infos.contains_key(id), "ranges of nobody");
+        }
+        for (key, slot) in &self.locals {
+            let info = &self.infos[&key.service_id];
+            assert_eq!(info.forwarding, 1, "{key:?}");
+            assert!(self.backends[*slot as usize].has(BackendFlags::LOCAL));
         }
     }
 
@@ -188,6 +259,8 @@ impl Memory {
             frontends: self.services.iter().map(|(k, e)| (*k, *e)).collect(),
             backends: self.backends.clone(),
             zones: self.zones.iter().map(|(id, name)| (*id, *name)).collect(),
+            source_ranges: self.ranges.iter().map(|key| range_key(*key)).collect(),
+            local_backends: self.locals.iter().map(|(k, s)| (*k, *s)).collect(),
         }
     }
 
@@ -225,13 +298,18 @@ impl Memory {
                     (self.address(slot), b.flags, zone.unwrap_or_default())
                 })
                 .collect();
-            let tables = (
-                self.members(info.cluster_table),
-                self.members(info.local_table),
+            let tables = [info.cluster_table, info.local_table].map(|table| self.members(table));
+            let ranges = self.ranges.iter().filter(|(of, ..)| of == id);
+            let locals = self.locals.iter().filter(|(key, _)| key.service_id == *id);
+            let service = (
+                tables,
+                backends,
+                ranges.map(|(_, len, addr)| (*len, *addr)).collect(),
+                locals
+                    .map(|(key, slot)| (key.addr, self.address(*slot)))
+                    .collect(),
             );
-            let before = plain
-                .services
-                .insert(self.service_name(*id), (tables.0, tables.1, backends));
+            let before = plain.services.insert(self.service_name(*id), service);
             assert!(before.is_none(), "a service described twice");
         }
         for (key, entry) in &self.services {

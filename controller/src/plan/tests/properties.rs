@@ -27,9 +27,11 @@ proptest! {
                 driver.release();
             }
         }
+        driver.retire();
         let mut scratch = from_scratch(&driver.desired);
         prop_assert_eq!(driver.memory.plain(), scratch.memory.plain());
         prop_assert_eq!(&driver.memory.filter, &scratch.memory.filter);
+        prop_assert_eq!(&driver.memory.node_ports, &scratch.memory.node_ports);
         prop_assert_eq!(driver.used(), scratch.used());
     }
 
@@ -73,6 +75,9 @@ proptest! {
         let mut restored = Driver::with(planner, driver.memory);
         for (word, bits) in restored.planner.filter_words() {
             *restored.memory.filter.entry(word).or_default() |= bits;
+        }
+        for (word, bits) in restored.planner.node_port_words() {
+            *restored.memory.node_ports.entry(word).or_default() |= bits;
         }
         let mut everything: Desired =
             restored.planner.programmed().map(|name| (name.clone(), Vec::new())).collect();

@@ -1,27 +1,36 @@
-//! The BPF object: programs of the socket hooks and their maps.
+//! The BPF object: the programs of all hooks and their maps.
 //!
 //! On the host this is an empty `main`, so that `cargo check --workspace` and rust
 //! tooling work without a BPF toolchain; `cargo xtask build` builds the object.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
-// `core`'s stable atomics do not exist on this target; the intrinsic does.
+// `core`'s stable atomics do not exist on this target; the intrinsic does. Assembly is the
+// one way to keep the compiler from computing with the context pointer.
 #![cfg_attr(
     target_arch = "bpf",
-    feature(core_intrinsics),
+    feature(asm_experimental_arch, core_intrinsics),
     expect(internal_features)
 )]
 
 #[cfg(target_arch = "bpf")]
 mod cgroup;
 #[cfg(target_arch = "bpf")]
+mod clock;
+#[cfg(target_arch = "bpf")]
 mod ctx;
+#[cfg(target_arch = "bpf")]
+mod fib;
 #[cfg(target_arch = "bpf")]
 mod iter;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
-mod packet;
-#[cfg(target_arch = "bpf")]
 mod storage;
+#[cfg(target_arch = "bpf")]
+mod subprograms;
+#[cfg(target_arch = "bpf")]
+mod tc;
+#[cfg(target_arch = "bpf")]
+mod xdp;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

@@ -1,0 +1,211 @@
+//! XDP: a packet in the driver's memory, read and written in place.
+#![expect(unsafe_code, reason = "packet memory is raw kernel memory")]
+
+use core::ptr;
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::xdp_action,
+    helpers::generated::{bpf_redirect, bpf_xdp_adjust_head},
+    macros::xdp,
+    programs::XdpContext,
+};
+use lb_ebpf::{
+    abi::PacketEvent,
+    checksum::{self, Delta},
+    packet::{ETHERNET, Packet, Place, Verdict},
+    pipeline,
+    route::{Query, Route},
+};
+
+use crate::{
+    clock, fib,
+    maps::{Maps, scratch},
+    subprograms::{lb_count_event, lb_updated_crc},
+};
+
+/// A frame at an XDP hook.
+struct Frame {
+    ctx: XdpContext,
+}
+
+/// Offsets beyond this are not used: headers end before.
+const MAX_OFFSET: usize = 0x3fff;
+
+impl Packet for Frame {
+    const PLACE: Place = Place::XDP;
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        self.ctx.ingress_ifindex() as u32
+    }
+
+    #[inline(always)]
+    fn words<const N: usize>(&self, at: usize) -> Option<[u32; N]> {
+        let start = self.ctx.data() + (at & MAX_OFFSET);
+        if start + N * 4 > self.ctx.data_end() {
+            return None;
+        }
+        let start = start as *const u32;
+        let mut words = [0; N];
+        for (index, word) in words.iter_mut().enumerate() {
+            // SAFETY: within the bounds just checked. BPF loads need no alignment in
+            // packet memory where the kernel has efficient unaligned access.
+            *word = unsafe { ptr::read_volatile(start.add(index)) };
+        }
+        Some(words)
+    }
+
+    #[inline(always)]
+    fn half(&self, at: usize) -> Option<u16> {
+        let start = self.ctx.data() + (at & MAX_OFFSET);
+        if start + 2 > self.ctx.data_end() {
+            return None;
+        }
+        // SAFETY: as in `words`.
+        Some(unsafe { ptr::read_volatile(start as *const u16) })
+    }
+
+    #[inline(always)]
+    fn set_words<const N: usize>(&mut self, at: usize, words: [u32; N]) -> bool {
+        let start = self.ctx.data() + (at & MAX_OFFSET);
+        if start + N * 4 > self.ctx.data_end() {
+            return false;
+        }
+        let start = start as *mut u32;
+        for (index, word) in words.into_iter().enumerate() {
+            // SAFETY: as in `words`.
+            unsafe { ptr::write_volatile(start.add(index), word) };
+        }
+        true
+    }
+
+    #[inline(always)]
+    fn set_half(&mut self, at: usize, half: u16) -> bool {
+        let start = self.ctx.data() + (at & MAX_OFFSET);
+        if start + 2 > self.ctx.data_end() {
+            return false;
+        }
+        // SAFETY: as in `words`.
+        unsafe { ptr::write_volatile(start as *mut u16, half) };
+        true
+    }
+
+    #[inline(always)]
+    fn fix_checksum(&mut self, at: usize, delta: Delta, udp: bool) -> bool {
+        let Some(old) = self.half(at) else {
+            return false;
+        };
+        self.set_half(at, checksum::updated_transport(old, delta, udp))
+    }
+
+    #[inline(always)]
+    fn is_super_packet(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.ctx.data_end() - self.ctx.data()
+    }
+
+    #[inline(always)]
+    fn truncate(&mut self, _len: usize) -> bool {
+        // Answers are TC's.
+        false
+    }
+
+    #[inline(always)]
+    fn push_front<const N: usize>(&mut self, words: [u32; N], _tunnel: bool) -> bool {
+        let Some(ethernet) = self.ethernet() else {
+            return false;
+        };
+        // SAFETY: the context is this hook's.
+        if unsafe { bpf_xdp_adjust_head(self.ctx.ctx, -(N as i32 * 4)) } != 0 {
+            return false;
+        }
+        self.set_ethernet(ethernet) && self.set_words(ETHERNET, words)
+    }
+
+    #[inline(always)]
+    fn pull_front(&mut self, len: usize) -> bool {
+        let Some(ethernet) = self.ethernet() else {
+            return false;
+        };
+        // SAFETY: as in `push_front`.
+        if unsafe { bpf_xdp_adjust_head(self.ctx.ctx, len as i32) } != 0 {
+            return false;
+        }
+        self.set_ethernet(ethernet)
+    }
+
+    #[inline(always)]
+    fn route(&self, query: &Query) -> Route {
+        fib::route(self.ctx.as_ptr(), self.ifindex(), query)
+    }
+
+    #[inline(always)]
+    fn tick(&self) -> u32 {
+        clock::tick()
+    }
+
+    #[inline(always)]
+    fn now_ns(&self) -> u64 {
+        clock::now_ns()
+    }
+
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        clock::random()
+    }
+
+    #[inline(always)]
+    fn updated_crc(&self, crc: u32, old: u32, new: u32, after: u16) -> u32 {
+        lb_updated_crc(crc, old, new, u32::from(after))
+    }
+
+    #[inline(always)]
+    fn count(&self, event: PacketEvent, detail: u32) {
+        lb_count_event(self.ifindex(), event as u32, detail);
+    }
+}
+
+impl Frame {
+    #[inline(always)]
+    fn ethernet(&self) -> Option<([u32; 3], u16)> {
+        Some((self.words(0)?, self.half(12)?))
+    }
+
+    #[inline(always)]
+    fn set_ethernet(&mut self, (macs, ethertype): ([u32; 3], u16)) -> bool {
+        self.set_words(0, macs) && self.set_half(12, ethertype)
+    }
+}
+
+#[xdp(frags)]
+fn lb_xdp(ctx: XdpContext) -> u32 {
+    let mut frame = Frame { ctx };
+    let Some(scratch) = scratch() else {
+        return xdp_action::XDP_PASS;
+    };
+    match pipeline::run(&mut frame, &Maps, scratch) {
+        Verdict::Pass => xdp_action::XDP_PASS,
+        Verdict::Drop | Verdict::Bounce => xdp_action::XDP_DROP,
+        Verdict::Redirect(hop) => {
+            let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = (hop.dst_mac, hop.src_mac);
+            let macs = [
+                u32::from_ne_bytes([a, b, c, d]),
+                u32::from_ne_bytes([e, f, g, h]),
+                u32::from_ne_bytes([i, j, k, l]),
+            ];
+            if !frame.set_words(0, macs) {
+                return xdp_action::XDP_DROP;
+            }
+            if hop.ifindex == frame.ifindex() {
+                return xdp_action::XDP_TX;
+            }
+            // SAFETY: takes integers.
+            unsafe { bpf_redirect(hop.ifindex, 0) as u32 }
+        }
+    }
+}

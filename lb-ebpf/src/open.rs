@@ -1,0 +1,416 @@
+//! Flows that are made: service, backend, path, port, records.
+#![forbid(unsafe_code)]
+
+use crate::{
+    abi::{
+        Addr, AffinityKey, BackendEntry, BackendFlags, ClientKind, ConntrackEntry, ConntrackFlags,
+        ConntrackKey, DeviceClass, FrontendFlags, FrontendKey, NextHop, PacketEvent, Port, Scope,
+        ServiceEntry,
+    },
+    conntrack::{self, Scratch},
+    hash::{Mixer, tuple_hash},
+    packet::{Packet, Place},
+    parse::Upper,
+    route::{Query, Route},
+    select::{self, Choice},
+    tables::{BackendCounter, Conntrack, FlowState, PacketTables, Record, ServiceCounter},
+};
+
+/// Ports that are tried before a backend counts as exhausted.
+const PORT_PROBES: u32 = 16;
+
+/// The ports among which another one is sought when the client's own is taken (two VIPs,
+/// one backend): those that netfilter would use.
+const CLIENT_PORTS: (u32, u32) = (1024, 65_536 - 1024);
+
+/// What becomes of a packet that belongs to no flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// A flow was made; the packet's half is in the scratch.
+    Flow,
+    /// Not ours: leave it as it is.
+    Pass,
+    /// Ours, but not here: a later hook finishes it.
+    Later,
+    /// Drop it, and count why.
+    Drop(PacketEvent, u32),
+    /// No endpoint anywhere: refuse it (rule C11).
+    Refuse,
+}
+
+/// The frontend that a packet is for.
+#[inline(always)]
+pub const fn frontend_key(key: &ConntrackKey) -> FrontendKey {
+    FrontendKey {
+        addr: key.dst,
+        port: key.dst_port,
+        protocol: key.protocol,
+        scope: Scope::Internal as u8,
+    }
+}
+
+/// Where a packet comes from, written as a frontend: what `FLOW_SOURCES` is asked for.
+#[inline(always)]
+pub const fn source_key(key: &ConntrackKey) -> FrontendKey {
+    FrontendKey {
+        addr: key.src,
+        port: key.src_port,
+        protocol: key.protocol,
+        scope: Scope::Internal as u8,
+    }
+}
+
+/// How a new flow goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Path {
+    /// [`ConntrackFlags`] of the initiator half.
+    pub(crate) flags: u32,
+    /// Where it leaves, if it does not go through the stack.
+    pub(crate) hop: NextHop,
+    /// MTU of that path.
+    pub(crate) mtu: u32,
+    /// Source address that the backend sees.
+    pub(crate) src: Addr,
+    /// Ports to choose from, {first, count}; without it the client's port is preferred.
+    pub(crate) ports: Option<(u32, u32)>,
+}
+
+/// A packet to a frontend that belongs to no flow.
+#[inline(always)]
+pub fn open<P: Packet, T: PacketTables + Conntrack>(
+    packet: &P,
+    tables: &T,
+    scratch: &mut Scratch,
+) -> Opened {
+    let key = &scratch.parsed.key;
+    let frontend = frontend_key(key);
+    let scope = if P::PLACE.pod_facing || P::PLACE.egress {
+        Scope::Internal
+    } else {
+        Scope::External
+    };
+    let Some(entry) = select::lookup(tables, &frontend, || None) else {
+        return Opened::Pass;
+    };
+    let Some(service) = select::in_scope(tables, &frontend, scope, entry) else {
+        return Opened::Pass;
+    };
+    if service.flags & FrontendFlags::SOURCE_RANGES != 0
+        && !tables.admits(service.service_id, &key.src)
+    {
+        return Opened::Drop(PacketEvent::SourceRange, 0);
+    }
+    let opens = conntrack::opens(&scratch.parsed.upper);
+    let dsr = service.flags & FrontendFlags::DSR != 0 && scope == Scope::External;
+    if !opens && !(dsr && takes_over(packet, tables, &scratch.parsed.upper)) {
+        packet.count(PacketEvent::MidStream, 0);
+        return Opened::Pass;
+    }
+    let Some(choice) = choose(packet, tables, key, &service) else {
+        return no_backend(tables, &service);
+    };
+    let path = match path(packet, tables, key, &choice.backend, dsr) {
+        Ok(path) => path,
+        Err(refusal) => return refusal,
+    };
+    if !opens && path.flags & ConntrackFlags::ENCAPSULATE == 0 {
+        packet.count(PacketEvent::MidStream, 0);
+        return Opened::Pass;
+    }
+    make(packet, tables, scratch, &service, choice, &path)
+}
+
+/// Whether an unknown TCP flow of a DSR service may be some other node's, which Maglev
+/// sends to the same backend: not while netfilter may own it (take-over).
+#[inline(always)]
+fn takes_over<P: Packet, T: PacketTables>(packet: &P, tables: &T, upper: &Upper) -> bool {
+    matches!(upper, Upper::Tcp(_))
+        && (packet.tick().wrapping_sub(tables.config().takeover_until) as i32) >= 0
+}
+
+#[inline(always)]
+fn choose<P: Packet, T: PacketTables>(
+    packet: &P,
+    tables: &T,
+    key: &ConntrackKey,
+    service: &ServiceEntry,
+) -> Option<Choice> {
+    let client = || AffinityKey {
+        client: key.src,
+        service_id: service.service_id,
+        kind: ClientKind::Address as u32,
+    };
+    let point = || Mixer::new(tuple_hash(key)).finish();
+    select::backend(tables, service, client, point, || packet.now_ns())
+}
+
+#[inline(always)]
+fn no_backend<T: PacketTables>(tables: &T, service: &ServiceEntry) -> Opened {
+    if service.flags & FrontendFlags::DROP == 0 {
+        tables.count_service(service.service_id, ServiceCounter::Refused);
+        Opened::Refuse
+    } else {
+        tables.count_service(service.service_id, ServiceCounter::Dropped);
+        Opened::Drop(PacketEvent::NoLocalEndpoint, 0)
+    }
+}
+
+/// Through the stack, past it, or encapsulated: see [`ConntrackFlags`].
+#[inline(always)]
+fn path<P: Packet, T: PacketTables>(
+    packet: &P,
+    tables: &T,
+    key: &ConntrackKey,
+    backend: &BackendEntry,
+    dsr: bool,
+) -> Result<Path, Opened> {
+    let through_stack = Path {
+        flags: ConntrackFlags::INITIATOR | ConntrackFlags::MATE_AT_EGRESS,
+        hop: NextHop::UNKNOWN,
+        mtu: 0,
+        src: key.src,
+        ports: None,
+    };
+    let hairpin = backend.addr == key.src;
+    let local = backend.has(BackendFlags::LOCAL);
+    // The stack takes packets of pods to any backend, and those from outside to backends
+    // of this node; it keeps their source.
+    if !hairpin && !P::PLACE.egress && (local || P::PLACE.pod_facing) {
+        return Ok(through_stack);
+    }
+    let query = Query {
+        src: key.src,
+        dst: backend.addr,
+        src_port: key.src_port,
+        dst_port: backend.port,
+        protocol: key.protocol,
+    };
+    let (hop, mtu) = match packet.route(&query) {
+        Route::Hop(hop, mtu) => (hop, mtu),
+        Route::Local if !P::PLACE.egress => return Ok(through_stack),
+        Route::Local | Route::None => return Err(Opened::Drop(PacketEvent::NoRoute, 0)),
+    };
+    if P::PLACE.egress {
+        // A process of this host: the kernel has chosen its address already.
+        return Ok(Path {
+            flags: ConntrackFlags::INITIATOR | ConntrackFlags::AT_EGRESS | ConntrackFlags::REDIRECT,
+            hop,
+            mtu,
+            src: key.src,
+            ports: None,
+        });
+    }
+    let Some(device) = tables.device(hop.ifindex) else {
+        return Err(Opened::Drop(PacketEvent::NoRoute, 0));
+    };
+    if !hairpin && device.class == DeviceClass::PodFacing as u32 {
+        return Ok(through_stack);
+    }
+    if P::PLACE.early && !finishes(packet, &hop, device.flags) {
+        return Err(Opened::Later);
+    }
+    let (src, config) = (
+        if key.src.is_v4() {
+            device.snat_v4
+        } else {
+            device.snat_v6
+        },
+        tables.config(),
+    );
+    if src.is_unspecified() || config.snat_count == 0 {
+        return Err(Opened::Drop(PacketEvent::NoRoute, 0));
+    }
+    if dsr && !hairpin {
+        return Ok(Path {
+            flags: ConntrackFlags::INITIATOR
+                | ConntrackFlags::ENCAPSULATE
+                | ConntrackFlags::ONE_WAY,
+            hop,
+            mtu,
+            src,
+            ports: None,
+        });
+    }
+    Ok(Path {
+        flags: ConntrackFlags::INITIATOR
+            | ConntrackFlags::REDIRECT
+            | ConntrackFlags::MATE_REDIRECT
+            | ConntrackFlags::SNAT
+            | ConntrackFlags::PORT_CHOSEN,
+        hop,
+        mtu,
+        src,
+        ports: Some((config.snat_first, config.snat_count)),
+    })
+}
+
+/// Whether XDP can send to `hop` itself.
+#[inline(always)]
+pub(crate) fn finishes<P: Packet>(packet: &P, hop: &NextHop, device_flags: u32) -> bool {
+    hop.dst_mac != [0; 6]
+        && (hop.ifindex == packet.ifindex()
+            || device_flags & crate::abi::DeviceFlags::XDP_REDIRECT != 0)
+}
+
+/// Stores both halves of a flow, and leaves the packet's in the scratch.
+#[inline(always)]
+pub(crate) fn make<P: Packet, T: PacketTables + Conntrack>(
+    packet: &P,
+    tables: &T,
+    scratch: &mut Scratch,
+    service: &ServiceEntry,
+    choice: Choice,
+    path: &Path,
+) -> Opened {
+    let now = packet.tick();
+    let (key, entry) = (&scratch.parsed.key, &mut scratch.entry);
+    entry.src = path.src;
+    entry.dst = choice.backend.addr;
+    entry.src_port = key.src_port;
+    entry.dst_port = choice.backend.port;
+    entry.flags = path.flags;
+    entry.state = 0;
+    entry.last_seen = now;
+    entry.created = now;
+    entry.service_id = service.service_id;
+    entry.slot = choice.slot;
+    entry.generation = choice.backend.generation;
+    entry.proof = 0;
+    entry.proof_end = 0;
+    entry.seal = ConntrackEntry::seal_of(key);
+    entry.hop = path.hop;
+    entry.mtu = path.mtu;
+    if path.flags & ConntrackFlags::ONE_WAY == 0
+        && let Some(refusal) = claim_port(packet, tables, scratch, path.ports, now)
+    {
+        return refusal;
+    }
+    if !tables.insert(
+        FlowState::HalfOpen,
+        &scratch.parsed.key,
+        &scratch.entry,
+        true,
+    ) {
+        tables.remove(FlowState::HalfOpen, &scratch.mirror_key);
+        return Opened::Drop(PacketEvent::NoRecord, 0);
+    }
+    if path.flags & ConntrackFlags::ONE_WAY == 0 {
+        tables.mark_flow_source(&source_key(&scratch.mirror_key));
+    }
+    tables.count_service(service.service_id, ServiceCounter::Opened);
+    tables.count_backend(choice.slot, BackendCounter::Opened);
+    packet.count(PacketEvent::Opened, 0);
+    Opened::Flow
+}
+
+/// Finds a source port under which the backend's packets are unmistakable, and stores the
+/// responder half with it.
+///
+/// A port of a proven flow is never taken away. If every probed port is taken, the half-open
+/// flow that was quiet the longest gives its port up: a flood of unproven flows cannot keep
+/// honest ones out.
+#[inline(always)]
+fn claim_port<P: Packet, T: Conntrack>(
+    packet: &P,
+    tables: &T,
+    scratch: &mut Scratch,
+    ports: Option<(u32, u32)>,
+    now: u32,
+) -> Option<Opened> {
+    let (first, count) = ports.unwrap_or(CLIENT_PORTS);
+    let start = Mixer::new(tuple_hash(&scratch.parsed.key))
+        .mix(u64::from(packet.random()))
+        .finish();
+    let (mut port, mut quiet) = (Port::new(0), 0);
+    for probe in 0..PORT_PROBES {
+        // A port of our own range, or at first the client's own.
+        if probe > 0 || ports.is_some() {
+            let point = start.wrapping_add(probe.wrapping_mul(0x9e37_79b9));
+            let offset = (u64::from(point) * u64::from(count)) >> 32;
+            scratch.entry.src_port = Port::new((first + offset as u32) as u16);
+            scratch.entry.flags |= ConntrackFlags::PORT_CHOSEN;
+        }
+        match claim(tables, scratch) {
+            Claim::Granted => return None,
+            Claim::Denied => {}
+            Claim::HalfOpen(last_seen) => {
+                let idle = now.wrapping_sub(last_seen).wrapping_add(1);
+                if idle > quiet {
+                    (port, quiet) = (scratch.entry.src_port, idle);
+                }
+            }
+        }
+    }
+    if quiet == 0 {
+        return Some(Opened::Drop(
+            PacketEvent::PortsExhausted,
+            scratch.entry.slot,
+        ));
+    }
+    scratch.entry.src_port = port;
+    scratch.aim_at_mirror();
+    scratch.make_mirror();
+    if !tables.insert(
+        FlowState::HalfOpen,
+        &scratch.mirror_key,
+        &scratch.mirror,
+        true,
+    ) {
+        return Some(Opened::Drop(PacketEvent::NoRecord, 0));
+    }
+    packet.count(PacketEvent::PortTaken, 0);
+    None
+}
+
+/// Whether a port can be had.
+enum Claim {
+    /// The responder half is stored under it.
+    Granted,
+    /// A proven flow has it, or there is no room.
+    Denied,
+    /// A half-open flow has it, last seen in this tick.
+    HalfOpen(u32),
+}
+
+#[inline(always)]
+fn claim<T: Conntrack>(tables: &T, scratch: &mut Scratch) -> Claim {
+    scratch.aim_at_mirror();
+    if let Some(taken) = tables.find(FlowState::Proven, &scratch.mirror_key) {
+        taken.read_into(&mut scratch.mirror);
+        if !scratch.is_mate() {
+            return Claim::Denied;
+        }
+        // Left over from an earlier life of this very flow.
+        tables.remove(FlowState::Proven, &scratch.mirror_key);
+    }
+    let taken = tables.find(FlowState::HalfOpen, &scratch.mirror_key);
+    if let Some(taken) = taken {
+        taken.read_into(&mut scratch.mirror);
+        if !scratch.is_mate() {
+            return Claim::HalfOpen(scratch.mirror.last_seen);
+        }
+    }
+    scratch.make_mirror();
+    let replace = taken.is_some();
+    if tables.insert(
+        FlowState::HalfOpen,
+        &scratch.mirror_key,
+        &scratch.mirror,
+        replace,
+    ) {
+        Claim::Granted
+    } else {
+        // Another CPU was faster, or there is no room.
+        Claim::Denied
+    }
+}
+
+/// The egress hook of a device judges what processes of this host send (rule F2), and
+/// nothing that is only passing through.
+#[inline(always)]
+pub fn may_open<P: Packet, T: PacketTables>(tables: &T, key: &ConntrackKey) -> bool {
+    let Place {
+        egress, pod_facing, ..
+    } = P::PLACE;
+    !egress || !pod_facing && tables.node_address(&key.src) & crate::abi::NodeAddress::LOCAL != 0
+}

@@ -1,0 +1,433 @@
+//! Bytes → tuple: the only place that knows header layouts.
+#![forbid(unsafe_code)]
+
+use crate::{
+    abi::{Addr, ConntrackKey, FragmentKey, Port, Protocol},
+    packet::{ETHERNET, Packet},
+};
+
+/// Protocol numbers that are no transport of services.
+pub mod number {
+    /// ICMP.
+    pub const ICMP: u8 = 1;
+    /// IPv4 in IP.
+    pub const IPV4: u8 = 4;
+    /// IPv6 in IP.
+    pub const IPV6: u8 = 41;
+    /// ICMPv6.
+    pub const ICMPV6: u8 = 58;
+    /// Fragment header of IPv6.
+    pub const FRAGMENT: u8 = 44;
+}
+
+/// TCP flags.
+pub mod tcp {
+    /// No more data from the sender.
+    pub const FIN: u8 = 1;
+    /// Synchronize sequence numbers.
+    pub const SYN: u8 = 2;
+    /// Reset.
+    pub const RST: u8 = 4;
+    /// The acknowledgement field counts.
+    pub const ACK: u8 = 16;
+}
+
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+
+/// Extension headers that are walked; more are left to the kernel.
+const MAX_EXTENSIONS: usize = 4;
+
+/// What an IP header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct IpHeader {
+    /// Where it starts.
+    pub at: usize,
+    /// Where the upper-layer header starts.
+    pub upper: usize,
+    /// IPv4 or IPv6.
+    pub v4: bool,
+    /// Source.
+    pub src: Addr,
+    /// Destination.
+    pub dst: Addr,
+    /// Upper-layer protocol.
+    pub protocol: u8,
+    /// TTL or hop limit.
+    pub hop_limit: u8,
+    /// Bytes from the start of this header, as the header says.
+    pub len: usize,
+    /// Its place in a fragmented datagram.
+    pub fragment: Fragment,
+}
+
+/// Place in a fragmented datagram; the identification is as it is on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fragment {
+    /// Not fragmented.
+    Whole,
+    /// The first fragment, which has the ports.
+    First(u32),
+    /// A later one.
+    Later(u32),
+}
+
+impl IpHeader {
+    /// Nothing read yet.
+    pub const EMPTY: Self = Self {
+        at: 0,
+        upper: 0,
+        v4: false,
+        src: Addr::UNSPECIFIED,
+        dst: Addr::UNSPECIFIED,
+        protocol: 0,
+        hop_limit: 0,
+        len: 0,
+        fragment: Fragment::Whole,
+    };
+
+    /// Bytes of this header and its extensions.
+    #[inline(always)]
+    pub const fn header_len(&self) -> usize {
+        self.upper - self.at
+    }
+
+    /// The datagram that this fragment belongs to; `None` for a whole packet.
+    #[inline(always)]
+    pub const fn fragment_key(&self) -> Option<FragmentKey> {
+        let id = match self.fragment {
+            Fragment::Whole => return None,
+            Fragment::First(id) | Fragment::Later(id) => id,
+        };
+        Some(FragmentKey {
+            src: self.src,
+            dst: self.dst,
+            id,
+            protocol: self.protocol,
+            reserved: [0; 3],
+        })
+    }
+}
+
+/// What the upper-layer header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upper {
+    /// TCP: flags, sequence and acknowledgement numbers, bytes of sequence space used.
+    Tcp(Tcp),
+    /// UDP, also when its header is not in this fragment.
+    Udp,
+    /// SCTP, with the type of its first chunk.
+    Sctp(u8),
+    /// An ICMP error, see [`Parsed::embedded`]. The tuple is that of a packet which goes the
+    /// same way as the error does: what is embedded, turned round.
+    IcmpError,
+    /// IP in IP: the outer header of a DSR packet, perhaps. The tuple has no ports.
+    Tunnel,
+}
+
+/// Fields of a TCP header, in host order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tcp {
+    /// Flags.
+    pub flags: u8,
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgement number.
+    pub ack: u32,
+    /// Payload bytes, plus one for each of SYN and FIN.
+    pub seq_len: u32,
+}
+
+impl Tcp {
+    /// Whether this opens a connection.
+    #[inline(always)]
+    pub const fn opens(&self) -> bool {
+        self.flags & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN) == tcp::SYN
+    }
+}
+
+/// A packet that may concern a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parsed {
+    /// Its (outer) IP header.
+    pub ip: IpHeader,
+    /// What comes after it.
+    pub upper: Upper,
+    /// The tuple under which a flow would know it. A fragment without ports has ports 0.
+    pub key: ConntrackKey,
+    /// The IP header that an ICMP error embeds.
+    pub embedded: IpHeader,
+}
+
+impl Parsed {
+    /// Nothing parsed yet.
+    pub const EMPTY: Self = Self {
+        ip: IpHeader::EMPTY,
+        upper: Upper::Udp,
+        key: ConntrackKey::EMPTY,
+        embedded: IpHeader::EMPTY,
+    };
+}
+
+/// Why a packet is none of ours, or cannot be judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotOurs {
+    /// No IP, or a protocol that services do not have.
+    Foreign,
+    /// IPv6 extension headers that are not walked.
+    Extensions,
+    /// Headers beyond the end of the frame, or longer than the header says.
+    Truncated,
+}
+
+/// First and second half of a word.
+#[inline(always)]
+const fn halves(word: u32) -> (u16, u16) {
+    let [a, b, c, d] = word.to_ne_bytes();
+    (u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d]))
+}
+
+/// A word out of two halves.
+#[inline(always)]
+pub(crate) const fn joined(first: u16, second: u16) -> u32 {
+    let ([a, b], [c, d]) = (first.to_ne_bytes(), second.to_ne_bytes());
+    u32::from_ne_bytes([a, b, c, d])
+}
+
+/// The bytes of a word.
+#[inline(always)]
+const fn bytes(word: u32) -> [u8; 4] {
+    word.to_ne_bytes()
+}
+
+/// Takes a frame apart.
+#[inline(always)]
+pub fn parse<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), NotOurs> {
+    let ethertype = packet.half(ETHERNET - 2).ok_or(NotOurs::Truncated)?;
+    match u16::from_be(ethertype) {
+        ETHERTYPE_IPV4 => ipv4(packet, ETHERNET, &mut parsed.ip)?,
+        ETHERTYPE_IPV6 => ipv6(packet, ETHERNET, &mut parsed.ip)?,
+        _ => return Err(NotOurs::Foreign),
+    }
+    upper(packet, parsed)
+}
+
+/// Takes apart what is inside the tunnel that `parsed` describes (same family).
+#[inline(always)]
+pub fn parse_inner<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), NotOurs> {
+    let at = parsed.ip.upper;
+    if parsed.ip.v4 {
+        ipv4(packet, at, &mut parsed.ip)?;
+    } else {
+        ipv6(packet, at, &mut parsed.ip)?;
+    }
+    upper(packet, parsed)?;
+    // One layer is enough: what is inside an inner tunnel is not looked at.
+    if parsed.upper == Upper::Tunnel {
+        return Err(NotOurs::Foreign);
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn ipv4<P: Packet>(packet: &P, at: usize, ip: &mut IpHeader) -> Result<(), NotOurs> {
+    let words: [u32; 5] = packet.words(at).ok_or(NotOurs::Truncated)?;
+    let [version, _, _, _] = bytes(words[0]);
+    let header = usize::from(version & 0xf) * 4;
+    let len = usize::from(u16::from_be(halves(words[0]).1));
+    if version >> 4 != 4 || header < 20 || len < header {
+        return Err(NotOurs::Truncated);
+    }
+    let (id, place) = halves(words[1]);
+    let place = u16::from_be(place);
+    let [hop_limit, protocol, _, _] = bytes(words[2]);
+    ip.at = at;
+    ip.upper = at + header;
+    ip.v4 = true;
+    ip.src = Addr::from_v4_word(words[3]);
+    ip.dst = Addr::from_v4_word(words[4]);
+    ip.protocol = protocol;
+    ip.hop_limit = hop_limit;
+    ip.len = len;
+    ip.fragment = match (place & 0x1fff, place & 0x2000) {
+        (0, 0) => Fragment::Whole,
+        (0, _) => Fragment::First(u32::from(id)),
+        _ => Fragment::Later(u32::from(id)),
+    };
+    Ok(())
+}
+
+#[inline(always)]
+fn ipv6<P: Packet>(packet: &P, at: usize, ip: &mut IpHeader) -> Result<(), NotOurs> {
+    let words: [u32; 10] = packet.words(at).ok_or(NotOurs::Truncated)?;
+    let [version, _, _, _] = bytes(words[0]);
+    if version >> 4 != 6 {
+        return Err(NotOurs::Truncated);
+    }
+    let len = 40 + usize::from(u16::from_be(halves(words[1]).0));
+    let [_, _, next, hop_limit] = bytes(words[1]);
+    let src = Addr::from_words([words[2], words[3], words[4], words[5]]);
+    let dst = Addr::from_words([words[6], words[7], words[8], words[9]]);
+    if src.is_v4() || dst.is_v4() {
+        // A v4-mapped address on the wire would pass for the IPv4 one (RFC 4942, 2.2).
+        return Err(NotOurs::Foreign);
+    }
+    ip.at = at;
+    ip.upper = at + 40;
+    ip.v4 = false;
+    ip.src = src;
+    ip.dst = dst;
+    ip.protocol = next;
+    ip.hop_limit = hop_limit;
+    ip.len = len;
+    ip.fragment = Fragment::Whole;
+    for _ in 0..MAX_EXTENSIONS {
+        let size = match ip.protocol {
+            number::FRAGMENT => {
+                let [first, id] = packet.words(ip.upper).ok_or(NotOurs::Truncated)?;
+                let [next, _, _, _] = bytes(first);
+                let place = u16::from_be(halves(first).1);
+                ip.protocol = next;
+                ip.fragment = match (place & 0xfff8, place & 1) {
+                    // An atomic fragment is no fragment (RFC 6946).
+                    (0, 0) => Fragment::Whole,
+                    (0, _) => Fragment::First(id),
+                    _ => Fragment::Later(id),
+                };
+                8
+            }
+            // Hop-by-hop options, routing header, destination options.
+            0 | 43 | 60 => {
+                let [first] = packet.words(ip.upper).ok_or(NotOurs::Truncated)?;
+                let [next, size, _, _] = bytes(first);
+                ip.protocol = next;
+                (usize::from(size) + 1) * 8
+            }
+            _ => return Ok(()),
+        };
+        ip.upper += size;
+        if let Fragment::Later(_) = ip.fragment {
+            // What follows is payload.
+            return Ok(());
+        }
+    }
+    match ip.protocol {
+        number::FRAGMENT | 0 | 43 | 60 => Err(NotOurs::Extensions),
+        _ => Ok(()),
+    }
+}
+
+#[inline(always)]
+fn upper<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), NotOurs> {
+    let ip = &parsed.ip;
+    let (ports, upper) = match ip.protocol {
+        6 => tcp(packet, ip)?,
+        17 => (ports(packet, ip)?, Upper::Udp),
+        132 => {
+            let ports = ports(packet, ip)?;
+            let chunk = packet
+                .half(ip.upper + 12)
+                .map_or(u8::MAX, |half| half.to_ne_bytes()[0]);
+            (ports, Upper::Sctp(chunk))
+        }
+        number::ICMP if ip.v4 => return icmp_error(packet, parsed),
+        number::ICMPV6 if !ip.v4 => return icmp_error(packet, parsed),
+        number::IPV4 if ip.v4 => (0, Upper::Tunnel),
+        number::IPV6 if !ip.v4 => (0, Upper::Tunnel),
+        _ => return Err(NotOurs::Foreign),
+    };
+    parsed.upper = upper;
+    let (src_port, dst_port) = halves(ports);
+    let key = &mut parsed.key;
+    key.src = ip.src;
+    key.dst = ip.dst;
+    key.src_port = Port::from_raw(src_port);
+    key.dst_port = Port::from_raw(dst_port);
+    key.protocol = ip.protocol;
+    key.reserved = [0; 3];
+    Ok(())
+}
+
+/// The word of the two ports; 0 in later fragments.
+#[inline(always)]
+fn ports<P: Packet>(packet: &P, ip: &IpHeader) -> Result<u32, NotOurs> {
+    if let Fragment::Later(_) = ip.fragment {
+        return Ok(0);
+    }
+    let [word] = packet.words(ip.upper).ok_or(NotOurs::Truncated)?;
+    Ok(word)
+}
+
+#[inline(always)]
+fn tcp<P: Packet>(packet: &P, ip: &IpHeader) -> Result<(u32, Upper), NotOurs> {
+    if let Fragment::Later(_) = ip.fragment {
+        let nothing = Tcp {
+            flags: 0,
+            seq: 0,
+            ack: 0,
+            seq_len: 0,
+        };
+        return Ok((0, Upper::Tcp(nothing)));
+    }
+    let words: [u32; 5] = packet.words(ip.upper).ok_or(NotOurs::Truncated)?;
+    let [offset, flags, _, _] = bytes(words[3]);
+    let header = usize::from(offset >> 4) * 4;
+    let payload = ip.len.saturating_sub(ip.header_len() + header);
+    let seq_len =
+        payload as u32 + u32::from(flags & tcp::SYN != 0) + u32::from(flags & tcp::FIN != 0);
+    let upper = Upper::Tcp(Tcp {
+        flags,
+        seq: u32::from_be(words[1]),
+        ack: u32::from_be(words[2]),
+        seq_len,
+    });
+    Ok((words[0], upper))
+}
+
+/// Destination unreachable, time exceeded, parameter problem.
+const fn is_error_v4(kind: u8) -> bool {
+    matches!(kind, 3 | 11 | 12)
+}
+
+/// The same, and packet too big.
+const fn is_error_v6(kind: u8) -> bool {
+    matches!(kind, 1..=4)
+}
+
+/// An ICMP error with the tuple of what it embeds, turned round.
+#[inline(always)]
+fn icmp_error<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), NotOurs> {
+    let ip = &parsed.ip;
+    let [first, _] = packet.words(ip.upper).ok_or(NotOurs::Foreign)?;
+    let [kind, _, _, _] = bytes(first);
+    let is_error = if ip.v4 {
+        is_error_v4(kind)
+    } else {
+        is_error_v6(kind)
+    };
+    if ip.fragment != Fragment::Whole || !is_error {
+        return Err(NotOurs::Foreign);
+    }
+    let (v4, at) = (ip.v4, ip.upper + 8);
+    if v4 {
+        ipv4(packet, at, &mut parsed.embedded)?;
+    } else {
+        ipv6(packet, at, &mut parsed.embedded)?;
+    }
+    let embedded = &parsed.embedded;
+    if Protocol::from_number(embedded.protocol).is_none() {
+        return Err(NotOurs::Foreign);
+    }
+    // Eight bytes of the transport header are certain to be there, the ports among them.
+    let (src_port, dst_port) = halves(ports(packet, embedded)?);
+    let key = &mut parsed.key;
+    key.src = embedded.dst;
+    key.dst = embedded.src;
+    key.src_port = Port::from_raw(dst_port);
+    key.dst_port = Port::from_raw(src_port);
+    key.protocol = embedded.protocol;
+    key.reserved = [0; 3];
+    parsed.upper = Upper::IcmpError;
+    Ok(())
+}

@@ -1,0 +1,317 @@
+//! The packet path, top to bottom: parse → flow or frontend → select → conntrack and NAT →
+//! verdict.
+//!
+//! One pipeline serves XDP and TC, ingress and egress, IPv4 and IPv6. XDP finishes a packet
+//! or leaves it byte for byte as it came; what it leaves, TC sees again.
+#![forbid(unsafe_code)]
+
+use crate::{
+    abi::{
+        ConntrackEntry, ConntrackFlags, DeviceFlags, NextHop, NodeAddress, PacketEvent, Protocol,
+    },
+    answer::{self, Answer},
+    conntrack::{self, Found, Outcome, Scratch},
+    dsr, nat,
+    open::{self, Opened},
+    packet::{Packet, Verdict},
+    parse::{self, Fragment, NotOurs, Parsed, Upper},
+    route::{Query, Route},
+    tables::{Conntrack, PacketTables},
+};
+
+/// What to do next with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing more.
+    Done(Verdict),
+    /// Rewrite it as the record in the scratch says, and send it on.
+    Forward,
+    /// Tell its sender, and count why.
+    Answer(PacketEvent, Answer),
+}
+
+/// Judges a packet.
+#[inline(always)]
+pub fn run<P: Packet, T: PacketTables + Conntrack>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+) -> Verdict {
+    let mut step = judge(packet, tables, scratch);
+    if step == Step::Forward {
+        step = forward(packet, tables, scratch);
+    }
+    match step {
+        Step::Done(verdict) => verdict,
+        Step::Forward => Verdict::Pass,
+        Step::Answer(..) if P::PLACE.early => left_to_tc(packet),
+        Step::Answer(event, answer) => {
+            packet.count(event, 0);
+            if tables.may_refuse(packet.tick(), tables.config().rejects_per_tick) {
+                answer::send(packet, &scratch.parsed, answer)
+            } else {
+                packet.count(PacketEvent::RefusalLimited, 0);
+                Verdict::Drop
+            }
+        }
+    }
+}
+
+/// Finds or makes the flow that the packet belongs to.
+#[inline(always)]
+fn judge<P: Packet, T: PacketTables + Conntrack>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+) -> Step {
+    const PASS: Step = Step::Done(Verdict::Pass);
+    match parse::parse(packet, &mut scratch.parsed) {
+        Ok(()) => {}
+        Err(NotOurs::Extensions) => {
+            packet.count(PacketEvent::ExtensionHeaders, 0);
+            return PASS;
+        }
+        Err(NotOurs::Foreign | NotOurs::Truncated) => return PASS,
+    }
+    let parsed = &mut scratch.parsed;
+    if parsed.ip.fragment != Fragment::Whole && !reassembles(packet, tables, parsed) {
+        return PASS;
+    }
+    if parsed.upper == Upper::Tunnel {
+        return if P::PLACE.egress || P::PLACE.pod_facing {
+            PASS
+        } else {
+            dsr::receive(packet, tables, scratch)
+        };
+    }
+    let frontend = open::frontend_key(&parsed.key);
+    let to_frontend = tables.may_be_frontend(&frontend) || tables.may_be_node_port(&frontend);
+    if !to_frontend && !tables.may_be_flow_source(&open::source_key(&parsed.key)) {
+        return PASS;
+    }
+    if let Some(step) = known(packet, tables, scratch) {
+        return step;
+    }
+    if !to_frontend
+        || scratch.parsed.upper == Upper::IcmpError
+        || !open::may_open::<P, T>(tables, &scratch.parsed.key)
+    {
+        return PASS;
+    }
+    match open::open(packet, tables, scratch) {
+        Opened::Flow => Step::Forward,
+        Opened::Pass => PASS,
+        Opened::Later => Step::Done(left_to_tc(packet)),
+        Opened::Drop(event, detail) => dropped(packet, event, detail),
+        Opened::Refuse => Step::Answer(PacketEvent::Refused, refusal(&scratch.parsed.upper)),
+    }
+}
+
+/// A packet of a flow that exists; `None` if there is no such flow.
+#[inline(always)]
+fn known<P: Packet, T: PacketTables + Conntrack>(
+    packet: &P,
+    tables: &T,
+    scratch: &mut Scratch,
+) -> Option<Step> {
+    let mut found = conntrack::find(tables, scratch)?;
+    if scratch.entry.has(ConntrackFlags::AT_EGRESS) != P::PLACE.egress {
+        // The other half's place: this packet's turn comes later, or has been.
+        return Some(Step::Done(Verdict::Pass));
+    }
+    if P::PLACE.early && !may_finish(packet, tables, &scratch.entry) {
+        return Some(Step::Done(left_to_tc(packet)));
+    }
+    if stale(tables, scratch) {
+        conntrack::remove(tables, found.table, scratch);
+        return None;
+    }
+    if conntrack::follow(packet, tables, scratch, &mut found) == Outcome::Gone {
+        return None;
+    }
+    if found.touched && !follow_route(packet, tables, scratch, &found) {
+        return Some(dropped(packet, PacketEvent::NoRoute, 0));
+    }
+    Some(Step::Forward)
+}
+
+/// Dropped, and counted.
+#[inline(always)]
+pub(crate) fn dropped<P: Packet>(packet: &P, event: PacketEvent, detail: u32) -> Step {
+    packet.count(event, detail);
+    Step::Done(Verdict::Drop)
+}
+
+/// A UDP flow ends when its backend no longer serves while others do (rules I1–I5). Its
+/// next packet opens a flow anew. Other flows stay with their backend (rule C16).
+#[inline(always)]
+fn stale<T: PacketTables>(tables: &T, scratch: &Scratch) -> bool {
+    let (key, entry) = (&scratch.parsed.key, &scratch.entry);
+    if key.protocol != Protocol::Udp as u8 || !entry.has(ConntrackFlags::INITIATOR) {
+        return false;
+    }
+    let serves = tables
+        .backend(entry.slot)
+        .is_some_and(|backend| backend.generation == entry.generation && backend.keeps_flows());
+    if serves {
+        return false;
+    }
+    // Without any endpoint the flow stays as it is (rule I3); without a frontend it ends.
+    crate::select::lookup(tables, &open::frontend_key(key), || None)
+        .is_none_or(|service| !service.table.is_empty())
+}
+
+/// Whether XDP can finish what a record asks for.
+#[inline(always)]
+fn may_finish<P: Packet, T: PacketTables>(packet: &P, tables: &T, entry: &ConntrackEntry) -> bool {
+    let leaves = ConntrackFlags::REDIRECT | ConntrackFlags::ENCAPSULATE;
+    if entry.flags & leaves == 0 || entry.hop.ifindex == packet.ifindex() {
+        return true;
+    }
+    // A half that has had no packet yet does not know its next hop.
+    entry.hop.ifindex == 0
+        || tables
+            .device(entry.hop.ifindex)
+            .is_some_and(|device| device.flags & DeviceFlags::XDP_REDIRECT != 0)
+}
+
+#[inline(always)]
+fn left_to_tc<P: Packet>(packet: &P) -> Verdict {
+    packet.count(PacketEvent::LeftToTc, 0);
+    Verdict::Pass
+}
+
+/// Rewrites a packet as its flow's record says and sends it on.
+#[inline(always)]
+fn forward<P: Packet, T: PacketTables>(packet: &mut P, tables: &T, scratch: &Scratch) -> Step {
+    let (parsed, entry) = (&scratch.parsed, &scratch.entry);
+    let mut hops = 0;
+    let mut verdict = Verdict::Pass;
+    let encapsulates = entry.has(ConntrackFlags::ENCAPSULATE);
+    if encapsulates || entry.has(ConntrackFlags::REDIRECT) {
+        let hop = entry.hop;
+        if P::PLACE.early && !open::finishes(packet, &hop, xdp_flags(packet, tables, &hop)) {
+            return Step::Done(left_to_tc(packet));
+        }
+        // What this host sends itself has a hop limit that nobody has used yet.
+        hops = u8::from(!P::PLACE.egress);
+        if hops != 0 && parsed.ip.hop_limit <= 1 {
+            return Step::Answer(PacketEvent::HopLimit, Answer::HopLimit);
+        }
+        let mut room = entry.mtu;
+        if encapsulates {
+            room = room.saturating_sub(dsr::overhead(parsed.ip.v4));
+        }
+        if entry.mtu != 0 && parsed.ip.len > room as usize && !packet.is_super_packet() {
+            return Step::Answer(PacketEvent::TooBig, Answer::TooBig(room as u16));
+        }
+        verdict = Verdict::Redirect(hop);
+    }
+    let done = if encapsulates {
+        dsr::encapsulate(packet, parsed, entry)
+    } else {
+        let answers_client = entry.has(ConntrackFlags::DSR | ConntrackFlags::AT_EGRESS);
+        (!answers_client || dsr::clamp_segment_size(packet, tables, parsed)) && {
+            let to = entry.rewritten(parsed.key.protocol);
+            nat::rewrite(packet, parsed, &to, hops)
+        }
+    };
+    if done {
+        Step::Done(verdict)
+    } else {
+        dropped(packet, PacketEvent::RewriteFailed, 0)
+    }
+}
+
+#[inline(always)]
+fn xdp_flags<P: Packet, T: PacketTables>(packet: &P, tables: &T, hop: &NextHop) -> u32 {
+    if hop.ifindex == packet.ifindex() {
+        return 0;
+    }
+    tables.device(hop.ifindex).map_or(0, |device| device.flags)
+}
+
+/// Once a tick, and at the first packet of a half: asks the FIB where packets that do not
+/// go through the stack leave, and remembers it. Changed routes and neighbours are thus
+/// followed within two seconds. `false` if there is no route.
+#[inline(always)]
+fn follow_route<P: Packet, T: PacketTables + Conntrack>(
+    packet: &P,
+    tables: &T,
+    scratch: &mut Scratch,
+    found: &Found<T::Record>,
+) -> bool {
+    let (key, entry) = (&scratch.parsed.key, &mut scratch.entry);
+    if entry.flags & (ConntrackFlags::REDIRECT | ConntrackFlags::ENCAPSULATE) == 0 {
+        return true;
+    }
+    let query = Query {
+        src: entry.src,
+        dst: entry.dst,
+        src_port: entry.src_port,
+        dst_port: entry.dst_port,
+        protocol: key.protocol,
+    };
+    let Route::Hop(hop, mtu) = packet.route(&query) else {
+        return false;
+    };
+    if (entry.hop, entry.mtu) != (hop, mtu) {
+        (entry.hop, entry.mtu) = (hop, mtu);
+        // As a whole: another CPU must not see one half of a MAC address.
+        tables.insert(found.table, key, entry, true);
+    }
+    true
+}
+
+/// How kube-proxy's REJECT answers (rule C11).
+#[inline(always)]
+const fn refusal(upper: &Upper) -> Answer {
+    match upper {
+        Upper::Tcp(_) => Answer::Reset,
+        _ => Answer::PortUnreachable,
+    }
+}
+
+/// Gives a fragment the ports of its datagram. `false` if it has to be left alone.
+///
+/// XDP leaves all fragments to TC.
+#[inline(always)]
+pub(crate) fn reassembles<P: Packet, T: PacketTables>(
+    packet: &P,
+    tables: &T,
+    parsed: &mut Parsed,
+) -> bool {
+    if P::PLACE.early {
+        return false;
+    }
+    let Some(key) = parsed.ip.fragment_key() else {
+        return true;
+    };
+    if let Fragment::First(_) = parsed.ip.fragment {
+        let (frontend, source) = (
+            open::frontend_key(&parsed.key),
+            open::source_key(&parsed.key),
+        );
+        if tables.may_be_frontend(&frontend)
+            || tables.may_be_node_port(&frontend)
+            || tables.may_be_flow_source(&source)
+        {
+            let ports = crate::abi::FragmentPorts {
+                src_port: parsed.key.src_port,
+                dst_port: parsed.key.dst_port,
+                seen: packet.tick(),
+            };
+            tables.remember_fragment(&key, &ports);
+        }
+        return true;
+    }
+    let Some(ports) = tables.fragment(&key) else {
+        if tables.node_address(&parsed.ip.dst) & NodeAddress::LOCAL != 0 {
+            packet.count(PacketEvent::FragmentBeforeFirst, 0);
+        }
+        return false;
+    };
+    parsed.key.src_port = ports.src_port;
+    parsed.key.dst_port = ports.dst_port;
+    true
+}
