@@ -13,8 +13,12 @@
 mod affinity;
 #[path = "conformance/conntrack.rs"]
 mod conntrack;
+#[path = "conformance/external_policy.rs"]
+mod external_policy;
 #[path = "conformance/fidelity.rs"]
 mod fidelity;
+#[path = "conformance/load_balancers.rs"]
+mod load_balancers;
 #[path = "conformance/networking.rs"]
 mod networking;
 #[path = "conformance/node_ports.rs"]
