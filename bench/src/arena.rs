@@ -12,7 +12,8 @@ use anyhow::{Context, Result, ensure};
 use lb_controller::{
     config::ConntrackArgs,
     conntrack::{FlowSizes, Machine, lifetimes},
-    datapath::{self, Place},
+    datapath::{self, Network, Place},
+    devices::{Inventory, Options},
     kernel::Features,
     loader::Cgroup,
     pins::Pins,
@@ -83,6 +84,7 @@ impl Arena {
             lifetimes: lifetimes(&ConntrackArgs::default()),
             node_name: name.to_owned(),
             source: "files",
+            network: Network::new(Options::default(), Inventory::default()),
         })
     }
 

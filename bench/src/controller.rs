@@ -63,6 +63,8 @@ impl Controller {
         let mut command = Command::new(binaries::find("lb-controller")?);
         command
             .args(["run", "--node-name", synthetic::NODE])
+            // It runs in the machine's own network namespace, whose devices are no concern.
+            .args(["--uplink-devices", "!*", "--pod-devices", "!*"])
             .arg("--source-files")
             .arg(manifests)
             .arg("--cgroup")

@@ -1,6 +1,7 @@
 //! The command line of `lb-controller`.
 
 mod conntrack;
+mod network;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -9,6 +10,8 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crate::model::{ForwardingMode, Settings};
 
 pub use conntrack::ConntrackArgs;
+
+pub use self::network::NetworkArgs;
 
 /// Balances Kubernetes Services on this node with eBPF, in place of kube-proxy.
 ///
@@ -127,6 +130,9 @@ pub struct Run {
     /// Connection tracking: sizes, lifetimes, garbage collection.
     #[command(flatten)]
     pub conntrack: ConntrackArgs,
+    /// Devices, addresses and packets.
+    #[command(flatten)]
+    pub network: NetworkArgs,
 }
 
 /// Where Services and EndpointSlices come from: the API server by default.

@@ -14,7 +14,8 @@ use tracing::{debug, error, info, warn};
 use crate::{
     config::{self, Run},
     conntrack::{Collector, FlowSizes, Machine, Report, lifetimes},
-    datapath::{DatapathError, Place},
+    datapath::{DatapathError, Network, Place},
+    devices::{Inventory, watch::Watcher},
     exit::{Exit, sentence},
     health::{self, Health},
     kernel::{self, Features, Unsuitable},
@@ -107,6 +108,12 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
     let collector = Collector::start(pins.clone(), options.conntrack.gc_interval, reports)
         .map_err(|source| io_error_of("cannot start the thread that collects flows", source))?;
 
+    let (watcher, inventory) = Watcher::start()
+        .await
+        .map_err(|source| io_error_of("cannot ask rtnetlink for the devices", source))?;
+    let network = Network::new(options.network.options(), inventory);
+    network.preflight();
+
     let source = source(options, &node_name).await?;
     let place = Place {
         pins,
@@ -121,6 +128,7 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
             Source::Files(_) => "files",
             Source::Api(_) => "api",
         },
+        network,
     };
     info!(node = node_name, kernel = kernel::release(), cgroup = %cgroup_path.display(),
         version = env!("CARGO_PKG_VERSION"), "starting");
@@ -135,6 +143,8 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
     let (events, received) = mpsc::channel(QUEUE);
     let (state, states) = watch::channel(SourceState::default());
     tokio::spawn(report_state(states));
+    let (inventories, observed) = mpsc::channel(1);
+    tokio::spawn(watcher.run(inventories));
     let source = source.run(events, state, stop.clone());
     let daemon = Daemon {
         reconciler,
@@ -145,6 +155,7 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
         health,
         received,
         refreshed,
+        observed,
         options,
     };
     let result = tokio::select! {
@@ -170,6 +181,8 @@ struct Daemon<'a> {
     health: Arc<Health>,
     received: mpsc::Receiver<Vec<Event>>,
     refreshed: mpsc::Receiver<oneshot::Sender<()>>,
+    /// What this node's network looks like, after each change.
+    observed: mpsc::Receiver<Inventory>,
     options: &'a Run,
 }
 
@@ -197,6 +210,12 @@ impl Daemon<'_> {
                 }
                 Some(report) = self.collected.recv() => {
                     debug!(unused = report.unused.len(), "frontends that no flow uses any more");
+                }
+                Some(inventory) = self.observed.recv() => {
+                    // The next look at the network repeats what failed.
+                    if let Err(error) = self.reconciler.observe_network(inventory) {
+                        error!(error = sentence(&error), "cannot follow the devices");
+                    }
                 }
                 _ = tick.tick() => self.reconciler.idle(),
             }

@@ -6,6 +6,7 @@
 
 mod capacity;
 mod counters;
+pub(crate) mod network;
 
 use std::{
     path::PathBuf,
@@ -15,6 +16,7 @@ use std::{
 use lb_ebpf::abi::{ABI_VERSION, Status, StatusFlags, map};
 use tracing::{info, warn};
 
+pub use self::network::Network;
 use self::{
     capacity::{SMALLEST, capacity_of, grown, room_for},
     counters::Counters,
@@ -23,7 +25,7 @@ use crate::{
     apply::{ApplyError, apply},
     conntrack::{FlowSizes, Lifetimes},
     kernel::Features,
-    loader::{self, Cgroup, LoadError, MapSizes, Programs},
+    loader::{self, Cgroup, DeviceError, LoadError, MapSizes, Programs},
     maps::{Access, Maps, MapsError},
     pins::Pins,
     plan::{Batch, Capacity, Limits, NoRoom, Snapshot, Usage},
@@ -63,6 +65,9 @@ pub enum DatapathError {
     /// Writing.
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    /// Detaching from devices.
+    #[error("cannot detach the programs from the devices: {0}")]
+    Detach(DeviceError),
     /// Removing pins.
     #[error("cannot remove {path}: {source}")]
     Remove {
@@ -92,6 +97,8 @@ pub struct Place {
     pub node_name: String,
     /// Kind of source, for the status: `api` or `files`.
     pub source: &'static str,
+    /// This node's devices and addresses.
+    pub network: Network,
 }
 
 /// A datapath in force.
@@ -100,8 +107,10 @@ pub struct Datapath {
     place: Place,
     epoch: u32,
     maps: Maps,
-    /// The programs, until they are attached.
-    unpublished: Option<Programs>,
+    /// The programs; devices that appear get them, too.
+    programs: Programs,
+    /// Whether they are attached.
+    published: bool,
 }
 
 impl Datapath {
@@ -118,14 +127,16 @@ impl Datapath {
             affinity: place.affinity_entries,
             flows: place.flow_sizes,
         };
-        let mut programs = Programs::load(&dir, &sizes, place.features)?;
-        programs.attach(&place.pins, &place.cgroup)?;
-        let datapath = Self {
+        let programs = Programs::load(&dir, &sizes, place.features)?;
+        let mut datapath = Self {
             place,
             epoch,
             maps,
-            unpublished: None,
+            programs,
+            published: true,
         };
+        datapath.write_network()?;
+        datapath.attach()?;
         datapath.remove_other_epochs();
         datapath.write_lifetimes();
         datapath.warn_of_kept_sizes();
@@ -161,8 +172,10 @@ impl Datapath {
             place,
             epoch,
             maps,
-            unpublished: Some(programs),
+            programs,
+            published: false,
         };
+        datapath.write_network()?;
         datapath.write_status(|status| *status = datapath.new_status());
         datapath.write_lifetimes();
         info!(epoch, ?capacity, "created the maps");
@@ -171,20 +184,27 @@ impl Datapath {
 
     /// Lets traffic in, if that has not happened yet: the maps are filled.
     pub fn publish(&mut self) -> Result<(), DatapathError> {
-        let Some(programs) = &mut self.unpublished else {
+        if self.published {
             return Ok(());
-        };
+        }
         let mut status = self.maps.status.get(0);
         status.flags |= StatusFlags::READY;
         self.maps.status.set(0, status);
-        programs.attach(&self.place.pins, &self.place.cgroup)?;
-        self.unpublished = None;
+        self.attach()?;
+        self.published = true;
         self.remove_other_epochs();
         if let Err(error) = self.place.pins.remove_other_versions() {
             warn!(%error, "programs of another version stay attached");
         }
         info!(epoch = self.epoch, "attached the programs");
         Ok(())
+    }
+
+    /// Puts the programs into force, at the cgroup and at devices, in place of those that
+    /// are there.
+    fn attach(&mut self) -> Result<(), DatapathError> {
+        self.programs.attach(&self.place.pins, &self.place.cgroup)?;
+        self.attach_to_devices()
     }
 
     /// Swaps in larger maps with room for `usage` and what did not fit beyond it.
@@ -219,15 +239,17 @@ impl Datapath {
             affinity: self.place.affinity_entries,
             flows: self.place.flow_sizes,
         };
-        let mut programs = Programs::load(&to, &sizes, self.place.features)?;
+        let programs = Programs::load(&to, &sizes, self.place.features)?;
         let maps = Maps::open(&to, Access::Write)?;
         let counted = Counters::of(&self.maps);
         counted.write(&maps);
         self.copy_to(&maps)?;
-        if self.unpublished.is_some() {
-            self.unpublished = Some(programs);
-        } else {
-            programs.attach(&self.place.pins, &self.place.cgroup)?;
+        let old = std::mem::replace(&mut self.programs, programs);
+        if self.published
+            && let Err(error) = self.attach()
+        {
+            self.programs = old;
+            return Err(error);
         }
         let before = std::mem::replace(&mut self.maps, maps);
         counted.add_missed(&before, &self.maps);
@@ -375,6 +397,8 @@ impl Datapath {
 
 /// Removes everything that is pinned below `pins`; programs detach with their links.
 pub fn cleanup(pins: &Pins) -> Result<(), DatapathError> {
+    loader::detach_all(pins).map_err(DatapathError::Detach)?;
+    network::release_ports(pins);
     pins.remove_all().map_err(|source| DatapathError::Remove {
         path: pins.dir().to_path_buf(),
         source,

@@ -72,7 +72,9 @@ impl From<&DatapathError> for Exit {
             DatapathError::Load(_)
             | DatapathError::Maps(MapsError::Layout { .. } | MapsError::Open { .. })
             | DatapathError::Apply(_) => Self::Datapath,
-            DatapathError::Maps(_) | DatapathError::Remove { .. } => Self::Failure,
+            DatapathError::Maps(_) | DatapathError::Detach(_) | DatapathError::Remove { .. } => {
+                Self::Failure
+            }
         }
     }
 }

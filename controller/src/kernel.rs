@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use aya::{programs::ProgramType, sys::is_helper_supported};
+use aya::{
+    programs::{ProgramType, SchedClassifier, TcAttachType},
+    sys::is_helper_supported,
+};
 use aya_obj::generated::bpf_func_id::BPF_FUNC_set_retval;
 use nix::sys::statfs::{BPF_FS_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
 
@@ -16,6 +19,9 @@ pub struct Features {
     /// `bpf_set_retval` (5.18): refused connections return ECONNREFUSED and
     /// EHOSTUNREACH instead of EPERM.
     pub set_retval: bool,
+    /// TCX links (6.6): programs at devices are replaced and found again like all others,
+    /// instead of being classic filters.
+    pub tcx: bool,
 }
 
 impl Features {
@@ -24,6 +30,8 @@ impl Features {
         let helper = is_helper_supported(ProgramType::CgroupSockAddr, BPF_FUNC_set_retval);
         Self {
             set_retval: helper.unwrap_or(false),
+            // Every namespace has a loopback device; older kernels do not know the question.
+            tcx: SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok(),
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod convert;
 pub mod daemon;
 pub mod datapath;
 pub mod desired;
+pub mod devices;
 pub mod exit;
 pub mod health;
 pub mod kernel;

@@ -1,5 +1,7 @@
 //! Programs: load them on the maps of an epoch, attach them, replace them.
 
+mod packet;
+
 use std::{
     fs::{self, File},
     io,
@@ -17,8 +19,14 @@ use aya::{
     },
 };
 use lb_ebpf::abi::{MAX_ZONES, map};
+use tracing::debug;
 
-use crate::{conntrack::FlowSizes, kernel::Features, pins::Pins, plan::Capacity, sys};
+use crate::{
+    conntrack::FlowSizes, devices::PACKET_PROGRAMS, exit::sentence, kernel::Features, pins::Pins,
+    plan::Capacity, sys,
+};
+
+pub use self::packet::{DeviceError, DeviceLinks, detach_all};
 
 /// The object, as `build.rs` found it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb.o"));
@@ -29,8 +37,8 @@ pub(crate) fn object() -> Option<&'static [u8]> {
     (!OBJECT.is_empty()).then_some(OBJECT)
 }
 
-/// The programs, in the order in which they are attached: those that translate come
-/// last, so that nothing is translated that would not be translated back.
+/// The programs at the cgroup, in the order in which they are attached: those that
+/// translate come last, so that nothing is translated that would not be translated back.
 pub const PROGRAMS: [&str; 9] = [
     "lb_release",
     "lb_getpeername4",
@@ -96,15 +104,36 @@ pub struct MapSizes {
 #[derive(Debug)]
 pub struct Programs {
     ebpf: Ebpf,
+    features: Features,
 }
 
 impl Programs {
     /// Loads the object on the maps pinned in `epoch_dir`; creates and pins those that
     /// are missing there.
     pub fn load(epoch_dir: &Path, sizes: &MapSizes, features: Features) -> Result<Self, LoadError> {
-        if OBJECT.is_empty() {
-            return Err(LoadError::NoObject);
+        let object = object().ok_or(LoadError::NoObject)?;
+        match Self::load_object(object, epoch_dir, sizes, features) {
+            // Before 5.18 the kernel knows no packets of several buffers.
+            Err(LoadError::Program {
+                program: "lb_xdp",
+                source,
+            }) => {
+                debug!(
+                    error = sentence(&source),
+                    "loading XDP for packets of one buffer only"
+                );
+                Self::load_object(&single_buffer(object), epoch_dir, sizes, features)
+            }
+            loaded => loaded,
         }
+    }
+
+    fn load_object(
+        object: &[u8],
+        epoch_dir: &Path,
+        sizes: &MapSizes,
+        features: Features,
+    ) -> Result<Self, LoadError> {
         fs::create_dir_all(epoch_dir).map_err(|source| LoadError::Pin {
             what: epoch_dir.display().to_string(),
             source: source.into(),
@@ -116,8 +145,8 @@ impl Programs {
             maglev,
         } = sizes.capacity;
         let set_retval = u32::from(features.set_retval);
-        let mut object = EbpfLoader::new();
-        object
+        let mut object_loader = EbpfLoader::new();
+        object_loader
             .map_max_entries(map::SERVICES, frontends)
             .map_max_entries(map::MAGLEV, maglev.div_ceil(2))
             .map_max_entries(map::BACKENDS, backends)
@@ -131,14 +160,16 @@ impl Programs {
             .map_max_entries(map::FRAGMENTS, sizes.flows.fragments)
             .override_global("HAS_SET_RETVAL", &set_retval, true);
         for name in map::ALL {
-            object.map_pin_path(name, epoch_dir.join(name));
+            object_loader.map_pin_path(name, epoch_dir.join(name));
         }
-        let mut ebpf = object.load(OBJECT)?;
-        for name in PROGRAMS {
+        let mut ebpf = object_loader.load(object)?;
+        for name in PROGRAMS.into_iter().chain(PACKET_PROGRAMS) {
             let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
             let loaded = match program {
                 Program::CgroupSockAddr(program) => program.load(),
                 Program::CgroupSock(program) => program.load(),
+                Program::SchedClassifier(program) => program.load(),
+                Program::Xdp(program) => program.load(),
                 _ => return Err(LoadError::Missing(name)),
             };
             loaded.map_err(|source| LoadError::Program {
@@ -146,10 +177,10 @@ impl Programs {
                 source,
             })?;
         }
-        Ok(Self { ebpf })
+        Ok(Self { ebpf, features })
     }
 
-    /// Puts every program into force at `cgroup`: links that are pinned are updated in
+    /// Puts every socket program into force at `cgroup`: links that are pinned are updated in
     /// place, so that there is no instant without a program; missing ones, and those
     /// at another cgroup, are made and pinned.
     pub fn attach(&mut self, pins: &Pins, cgroup: &Cgroup) -> Result<(), LoadError> {
@@ -222,6 +253,23 @@ impl Programs {
             _ => Err(LoadError::Missing(name)),
         }
     }
+}
+
+/// The object with its XDP program declared for packets of a single buffer: the section's
+/// name says so.
+fn single_buffer(object: &[u8]) -> Vec<u8> {
+    const FRAGS: &[u8] = b"xdp.frags\0";
+    let mut object = object.to_vec();
+    let names = object.windows(FRAGS.len());
+    let found: Vec<_> = (0..)
+        .zip(names)
+        .filter(|(_, name)| *name == FRAGS)
+        .collect();
+    let starts: Vec<usize> = found.into_iter().map(|(at, _)| at).collect();
+    for at in starts {
+        object[at + "xdp".len()..at + FRAGS.len()].fill(0);
+    }
+    object
 }
 
 /// Pins maps of one epoch in another: both then share them.

@@ -16,9 +16,9 @@ use std::{
 
 use aya::maps::{MapData, MapError};
 use lb_ebpf::abi::{
-    AffinityEntry, AffinityKey, BackendEntry, BackendStats, Config, ConntrackEntry, ConntrackKey,
-    Device, FragmentKey, FragmentPorts, FrontendKey, LocalBackendKey, Name, ServiceEntry,
-    ServiceInfo, ServiceStats, Status, map,
+    Addr, AffinityEntry, AffinityKey, BackendEntry, BackendStats, Config, ConntrackEntry,
+    ConntrackKey, Device, FragmentKey, FragmentPorts, FrontendKey, LocalBackendKey, Name,
+    ServiceEntry, ServiceInfo, ServiceStats, Status, map,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -315,6 +315,8 @@ pub struct Maps {
     pub devices: HashTable<u32, Device>,
     /// `EVENTS`.
     pub events: EventTable,
+    /// `NODE_ADDRESSES`.
+    pub node_addresses: HashTable<Addr, u32>,
 }
 
 impl Maps {
@@ -364,6 +366,7 @@ impl Maps {
             config: MappedArray::new(&open(map::CONFIG)?, map::CONFIG, access)?,
             devices: HashTable::new(open(map::DEVICES)?, map::DEVICES)?,
             events: EventTable::new(open(map::EVENTS)?)?,
+            node_addresses: HashTable::new(open(map::NODE_ADDRESSES)?, map::NODE_ADDRESSES)?,
         })
     }
 }

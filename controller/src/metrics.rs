@@ -9,7 +9,11 @@ use std::time::Duration;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::{datapath::Datapath, plan::Usage, reconcile::Outcome};
+use crate::{
+    datapath::{Datapath, network::report::DeviceReport},
+    plan::Usage,
+    reconcile::Outcome,
+};
 
 mod conntrack;
 
@@ -29,6 +33,7 @@ const MAP_ENTRIES: &str = "lb_map_entries";
 const MAP_CAPACITY: &str = "lb_map_capacity_entries";
 const CONNECTIONS: &str = "lb_connections_total";
 const SOURCE_UP: &str = "lb_source_up";
+const DEVICES: &str = "lb_device_info";
 const STALE_SOCKETS: &str = "lb_stale_udp_sockets_total";
 
 /// kube-proxy's buckets: 1 ms, doubling fifteen times (rule J19).
@@ -73,6 +78,10 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     describe_counter!(
         CONNECTIONS,
         "Connections by result: opened, affinity, refused, dropped"
+    );
+    describe_gauge!(
+        DEVICES,
+        "Devices that packet programs are meant for: class, how TC and XDP run, why not better"
     );
     describe_gauge!(SOURCE_UP, "1 while the source of objects can be reached");
     describe_counter!(
@@ -120,6 +129,19 @@ pub fn source_up(up: bool) {
 /// A connected UDP socket of a gone backend was told.
 pub fn stale_socket(action: &'static str, count: u64) {
     counter!(STALE_SOCKETS, "action" => action).increment(count);
+}
+
+/// What is true of a device, or is no longer.
+pub(crate) fn device(report: &DeviceReport, present: bool) {
+    gauge!(
+        DEVICES,
+        "device" => report.device.clone(),
+        "class" => report.class,
+        "tc" => report.tc,
+        "xdp" => report.xdp,
+        "reason" => report.reason.clone()
+    )
+    .set(if present { 1.0 } else { 0.0 });
 }
 
 /// A health endpoint answered.

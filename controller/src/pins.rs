@@ -1,22 +1,90 @@
 //! Where state is pinned, and how it is found again.
 //!
 //! ```text
-//! ROOT/abi1/7/SERVICES …   the maps of epoch 7
-//! ROOT/abi1/links/lb_…     the attachments, one a program
+//! ROOT/abi2/7/SERVICES …              the maps of epoch 7
+//! ROOT/abi2/links/lb_connect4 …       the attachments at the cgroup, one a program
+//! ROOT/abi2/links/lb_ingress-tcx@3 …  the attachments at devices: how, and the ifindex
 //! ```
+//!
+//! A classic TC filter is no link and stays without a pin: what is pinned in its place is
+//! its program, so that it is known that the filter exists.
 //!
 //! An *epoch* is one complete set of maps. Growing makes the next epoch beside the
 //! current one, fills it, marks it ready, moves the links over and removes the old one;
 //! a crash at any point leaves at least one ready epoch, and the newest ready one counts.
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
 use lb_ebpf::abi::{ABI_VERSION, StatusFlags};
 
-use crate::maps::{Access, Maps, MapsError};
+use crate::{
+    devices::PACKET_PROGRAMS,
+    maps::{Access, Maps, MapsError},
+};
+
+/// How a program is held at a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mechanism {
+    /// A TCX link (kernel 6.6).
+    Tcx,
+    /// A classic filter at the clsact qdisc.
+    Clsact,
+    /// A link to XDP in the driver.
+    XdpNative,
+    /// A link to XDP in the generic path.
+    XdpGeneric,
+}
+
+impl Mechanism {
+    const ALL: [Self; 4] = [Self::Tcx, Self::Clsact, Self::XdpNative, Self::XdpGeneric];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+            Self::XdpNative => "native",
+            Self::XdpGeneric => "generic",
+        }
+    }
+}
+
+/// An attachment at a device, as its pin's name tells: `lb_ingress-tcx@3`.
+///
+/// It says the index of the device, not its name: names may have dots, which pins may not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DevicePin {
+    /// The device's ifindex.
+    pub index: u32,
+    /// The program.
+    pub program: &'static str,
+    /// How it is held.
+    pub mechanism: Mechanism,
+}
+
+impl DevicePin {
+    fn parse(name: &str) -> Option<Self> {
+        let (rest, index) = name.split_once('@')?;
+        let (program, mechanism) = rest.split_once('-')?;
+        Some(Self {
+            index: index.parse().ok()?,
+            program: PACKET_PROGRAMS.into_iter().find(|p| *p == program)?,
+            mechanism: Mechanism::ALL
+                .into_iter()
+                .find(|m| m.as_str() == mechanism)?,
+        })
+    }
+}
+
+impl fmt::Display for DevicePin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mechanism = self.mechanism.as_str();
+        write!(f, "{}-{mechanism}@{}", self.program, self.index)
+    }
+}
 
 /// The pin directory of one node.
 #[derive(Clone, Debug)]
@@ -45,6 +113,23 @@ impl Pins {
     /// Where the attachment of a program is pinned.
     pub fn link(&self, program: &str) -> PathBuf {
         self.dir.join("links").join(program)
+    }
+
+    /// Where an attachment at a device is pinned.
+    pub fn device_link(&self, pin: &DevicePin) -> PathBuf {
+        self.link(&pin.to_string())
+    }
+
+    /// All attachments at devices that are pinned.
+    pub fn device_links(&self) -> io::Result<Vec<DevicePin>> {
+        let entries = match fs::read_dir(self.dir.join("links")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut pins: Vec<_> = names.filter_map(|name| DevicePin::parse(&name)).collect();
+        pins.sort_unstable();
+        Ok(pins)
     }
 
     /// All epochs, complete or not, newest first.
@@ -125,5 +210,24 @@ fn remove_dir(dir: &Path) -> io::Result<()> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_device_pins_are_understood_again() {
+        let pin = DevicePin {
+            index: 12,
+            program: "lb_xdp",
+            mechanism: Mechanism::XdpNative,
+        };
+        assert_eq!(pin.to_string(), "lb_xdp-native@12");
+        assert_eq!(DevicePin::parse("lb_xdp-native@12"), Some(pin));
+        for foreign in ["lb_connect4", "lb_xdp-native@", "lb_xdp@1", "other-tcx@1"] {
+            assert_eq!(DevicePin::parse(foreign), None, "{foreign}");
+        }
     }
 }

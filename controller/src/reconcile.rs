@@ -15,6 +15,7 @@ use crate::{
     apply::ApplyError,
     datapath::{Datapath, DatapathError, Place, now_unix_ns},
     desired::{DesiredService, desired},
+    devices::Inventory,
     metrics,
     model::{Event, ObjectName, Settings},
     plan::{Batch, GoneBackend, NoRoom, Orphans, Planner, Retired, Usage, needs},
@@ -118,6 +119,16 @@ impl Reconciler {
     /// Takes in an event; nothing is written yet.
     pub fn observe(&mut self, event: Event) {
         self.store.apply(event);
+    }
+
+    /// Takes in what this node's network looks like; the datapath follows at once.
+    pub fn observe_network(&mut self, inventory: Inventory) -> Result<(), DatapathError> {
+        if let Some(place) = &mut self.place {
+            place.network.observe(inventory);
+        } else if let Some(active) = &mut self.active {
+            active.datapath.follow(inventory)?;
+        }
+        Ok(())
     }
 
     /// Whether a reconciliation would do anything.

@@ -211,6 +211,37 @@ pub struct CgroupLink {
 
 /// Queries a cgroup link.
 pub fn cgroup_link(link: impl AsFd) -> io::Result<CgroupLink> {
+    let info = link_info(link)?;
+    // SAFETY: the caller knows it to be a cgroup link; the member is plain integers anyway.
+    let cgroup_id = unsafe { info.__bindgen_anon_1.cgroup.cgroup_id };
+    Ok(CgroupLink {
+        program_id: info.prog_id,
+        cgroup_id,
+    })
+}
+
+/// What the kernel says about a link of XDP or TC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceLink {
+    /// Id of the attached program.
+    pub program_id: u32,
+    /// The device; 0 once it is gone, or the link was detached.
+    pub ifindex: u32,
+}
+
+/// Queries a link of XDP or TC.
+pub fn device_link(link: impl AsFd) -> io::Result<DeviceLink> {
+    let info = link_info(link)?;
+    // SAFETY: `ifindex` is the first field of the members `xdp` and `tcx`; both are plain
+    // integers.
+    let ifindex = unsafe { info.__bindgen_anon_1.xdp.ifindex };
+    Ok(DeviceLink {
+        program_id: info.prog_id,
+        ifindex,
+    })
+}
+
+fn link_info(link: impl AsFd) -> io::Result<bpf_link_info> {
     // SAFETY: a struct of plain integers; zero is valid.
     let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
     let (result, _) = bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, |attr| {
@@ -221,12 +252,7 @@ pub fn cgroup_link(link: impl AsFd) -> io::Result<CgroupLink> {
         query.info = &raw mut info as u64;
     });
     check(result)?;
-    // SAFETY: all our links are cgroup links; the member is plain integers anyway.
-    let cgroup_id = unsafe { info.__bindgen_anon_1.cgroup.cgroup_id };
-    Ok(CgroupLink {
-        program_id: info.prog_id,
-        cgroup_id,
-    })
+    Ok(info)
 }
 
 /// Waits until no program that runs now runs any more.

@@ -10,13 +10,14 @@ use std::{
 
 use lb_controller::{
     conntrack::FlowSizes,
-    datapath::{Place, cleanup},
+    datapath::{Network, Place, cleanup},
+    devices::{Inventory, Options},
     kernel::{Features, check_bpffs, find_cgroup2},
     loader::Cgroup,
     maps::Maps,
     model::{
         Endpoint, EndpointSlice, Event, Family, Kind, NodeHint, ObjectName, Protocol as Model,
-        Service, ServicePort, ServiceType, SlicePort, TrafficPolicy,
+        Service, ServicePort, ServiceType, Settings, SlicePort, TrafficPolicy,
     },
     pins::Pins,
     plan::GoneBackend,
@@ -75,9 +76,11 @@ impl Node {
             lifetimes: [1; Lifetime::COUNT],
             node_name: "collector".into(),
             source: "files",
+            network: Network::new(Options::default(), Inventory::default()),
         };
         let mut node = Self {
-            reconciler: Reconciler::start(place).expect("nothing is programmed"),
+            reconciler: Reconciler::start(place, Settings::default())
+                .expect("nothing is programmed"),
             undo,
         };
         for kind in [Kind::Services, Kind::EndpointSlices] {
@@ -157,6 +160,8 @@ fn service() -> Service {
         external_policy: TrafficPolicy::Cluster,
         affinity_secs: None,
         pinned_len: None,
+        forwarding: None,
+        source_ranges: Box::default(),
         ports: PORTS.map(port).into(),
     }
 }

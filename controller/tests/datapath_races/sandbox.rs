@@ -9,7 +9,8 @@ use std::{
 use lb_controller::{
     config::ConntrackArgs,
     conntrack::{FlowSizes, lifetimes},
-    datapath::{Place, cleanup},
+    datapath::{Network, Place, cleanup},
+    devices::{Inventory, Options},
     kernel::{Features, check_bpffs, find_cgroup2},
     loader::Cgroup,
     pins::Pins,
@@ -66,6 +67,7 @@ impl Sandbox {
             lifetimes: lifetimes(&ConntrackArgs::default()),
             node_name: "races".into(),
             source: "files",
+            network: Network::new(Options::default(), Inventory::default()),
         }
     }
 }

@@ -81,9 +81,11 @@ impl Node {
 
     /// `false`, with the reason printed, if the controller has no BPF object.
     fn start(&mut self) -> bool {
-        let mut command = Command::new(CONTROLLER);
+        // In a network namespace of its own: it attaches programs to devices.
+        let mut command = Command::new("unshare");
         command
-            .args(["run", "--node-name", "n1", "--healthz-bind-address", ""])
+            .args(["--net", CONTROLLER, "run"])
+            .args(["--node-name", "n1", "--healthz-bind-address", ""])
             .args(["--metrics-bind-address", "", "--log", "warn"])
             .arg("--source-files")
             .arg(&self.manifests)

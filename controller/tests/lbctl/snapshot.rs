@@ -361,7 +361,10 @@ pub(crate) fn facts() -> Facts {
     Facts {
         now_ns: 1_700_003_700_000_000_000,
         kernel: "6.1.0-21-amd64".into(),
-        features: Features { set_retval: true },
+        features: Features {
+            set_retval: true,
+            tcx: true,
+        },
         pins: PathBuf::from("/sys/fs/bpf/lb/abi1"),
         controller: Some(4711),
         programs: vec![attached("lb_release", 51), attached("lb_connect4", 52)],

@@ -1,0 +1,108 @@
+//! Which addresses are this node's, and where NodePorts are served (rules E7–E11). Pure.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
+
+use ipnet::IpNet;
+use lb_ebpf::abi::NodeAddress;
+
+use super::{Inventory, Options, classify::node_address, inventory::is_link_local};
+
+/// Where NodePorts are served.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NodePortAddresses {
+    /// At every address of this node.
+    #[default]
+    All,
+    /// At the node's primary addresses.
+    Primary,
+    /// At addresses in these networks; a family without a network is served everywhere.
+    Networks(Vec<IpNet>),
+}
+
+impl NodePortAddresses {
+    fn admits(&self, ip: IpAddr, primary: &[IpAddr]) -> bool {
+        match self {
+            Self::All => true,
+            Self::Primary => primary.contains(&ip),
+            Self::Networks(networks) => {
+                let mut family = networks
+                    .iter()
+                    .filter(|network| network.addr().is_ipv4() == ip.is_ipv4())
+                    .peekable();
+                family.peek().is_none() || family.any(|network| network.contains(&ip))
+            }
+        }
+    }
+}
+
+impl FromStr for NodePortAddresses {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let words: Vec<_> = text
+            .split(',')
+            .map(str::trim)
+            .filter(|word| !word.is_empty())
+            .collect();
+        match words.as_slice() {
+            [] => Ok(Self::All),
+            ["primary"] => Ok(Self::Primary),
+            words if words.contains(&"primary") => {
+                Err("`primary` cannot be mixed with networks".into())
+            }
+            words => {
+                let networks = words.iter().map(|word| {
+                    word.parse()
+                        .map_err(|_| format!("{word:?} is no network, such as 10.0.0.0/8"))
+                });
+                Ok(Self::Networks(networks.collect::<Result<_, _>>()?))
+            }
+        }
+    }
+}
+
+/// The contents of `NODE_ADDRESSES`: addresses and their [`NodeAddress`] bits.
+pub fn node_addresses(inventory: &Inventory, options: &Options) -> BTreeMap<IpAddr, u32> {
+    let families: [fn(&IpAddr) -> bool; 2] = [IpAddr::is_ipv4, IpAddr::is_ipv6];
+    let primary: Vec<_> = families
+        .iter()
+        .filter_map(|family| node_address(inventory, options, *family))
+        .collect();
+    let served = |ip| options.node_ports.admits(ip, &primary);
+    let bits = |ip: IpAddr| {
+        let loopback = options.localhost_node_ports && served(ip);
+        if ip.is_loopback() {
+            NodeAddress::LOCAL | if loopback { NodeAddress::LOOPBACK } else { 0 }
+        } else if ip.is_ipv6() && is_link_local(ip) || !served(ip) {
+            NodeAddress::LOCAL
+        } else {
+            NodeAddress::LOCAL | NodeAddress::NODE_PORTS
+        }
+    };
+    let mut all: BTreeMap<_, _> = inventory
+        .addresses
+        .iter()
+        .map(|address| (address.ip, bits(address.ip)))
+        .collect();
+    // A connection to the unspecified address goes to the loopback device.
+    for (unspecified, loopback) in [
+        (
+            IpAddr::from(Ipv4Addr::UNSPECIFIED),
+            IpAddr::from(Ipv4Addr::LOCALHOST),
+        ),
+        (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::LOCALHOST.into()),
+    ] {
+        let flags = all.get(&loopback).copied().unwrap_or_default();
+        if flags & NodeAddress::LOOPBACK != 0 {
+            all.insert(unspecified, NodeAddress::LOOPBACK);
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests;
