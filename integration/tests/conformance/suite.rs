@@ -47,7 +47,7 @@ pub(crate) fn suite() -> &'static Suite {
             .collect();
         for (node, proxy) in cluster.nodes().iter().zip(&mut proxies) {
             proxy
-                .wait_healthy(node, std::time::Duration::from_secs(30))
+                .wait_healthy(node, std::time::Duration::from_secs(60))
                 .unwrap();
         }
         Suite {

@@ -116,7 +116,7 @@ impl Stage {
         let launch = |node| ProxyUnderTest::launch(node, &options).unwrap();
         let mut proxies: Vec<_> = cluster.nodes().iter().map(|node| launch(node)).collect();
         for (node, proxy) in cluster.nodes().iter().zip(&mut proxies) {
-            let limit = std::time::Duration::from_secs(30);
+            let limit = std::time::Duration::from_secs(60);
             proxy.wait_healthy(node, limit).unwrap();
         }
         let outside = cluster.outside("user").unwrap();
