@@ -11,6 +11,7 @@ pub mod affinity;
 mod canonical;
 pub mod cli;
 pub mod conntrack;
+mod devices;
 mod digest;
 pub mod drops;
 mod facts;
@@ -30,7 +31,8 @@ use std::io;
 
 pub use self::{
     canonical::{Canonical, canonical},
-    facts::{Facts, LinkState, ProgramFact},
+    devices::DeviceRow,
+    facts::{DeviceFacts, Facts, LinkState, ProgramFact},
     filter::Filter,
     raw::{Raw, raw},
     status::{NodeStatus, describe},
@@ -39,7 +41,6 @@ pub use self::{
 use self::{
     cli::{Cli, Command, OutputFormat},
     conntrack::ConntrackVerb,
-    drops::PacketCounts,
     render::Style,
     snapshot::Snapshot,
 };
@@ -100,7 +101,7 @@ pub fn answer(cli: &Cli, style: Style) -> Result<Answer, LbctlError> {
     let snapshot = snapshot::read(&cli.bpffs)?;
     match &cli.command {
         Command::Status => {
-            let facts = facts::gather(&cli.bpffs, snapshot.epoch, datapath::now_unix_ns());
+            let facts = facts::gather(&cli.bpffs, &snapshot, datapath::now_unix_ns());
             let status = describe(&snapshot, &facts);
             let text = match cli.output.unwrap_or(OutputFormat::Table) {
                 OutputFormat::Table | OutputFormat::Wide => render::status(&status, style),
@@ -129,8 +130,7 @@ pub fn answer(cli: &Cli, style: Style) -> Result<Answer, LbctlError> {
         }
         Command::Drops { all } => {
             let maps = snapshot::open(&cli.bpffs, Access::Read)?;
-            let counts = PacketCounts::read(&maps)?;
-            drops::drops(&snapshot, &counts, *all, cli.output, style)
+            drops::drops(&snapshot, &maps.events.dump()?, *all, cli.output, style)
         }
         command => report(command, cli.output, &snapshot, style),
     }

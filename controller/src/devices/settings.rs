@@ -1,5 +1,7 @@
 //! The contents of `CONFIG`. Pure.
 
+use std::ops::RangeInclusive;
+
 use lb_ebpf::abi::{Config, ConfigFlags, TICK_NS};
 
 use super::Options;
@@ -29,6 +31,16 @@ pub fn config(options: &Options, host_netns: u64, now_ns: u64) -> Config {
     }
 }
 
+/// The SNAT range that a node was told; `None` if SNAT is off.
+pub fn snat_ports(config: &Config) -> Option<RangeInclusive<u16>> {
+    let first = u16::try_from(config.snat_first).ok()?;
+    let last = config
+        .snat_count
+        .checked_sub(1)?
+        .checked_add(first.into())?;
+    Some(first..=u16::try_from(last).ok()?)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -48,6 +60,7 @@ mod tests {
             (7, 0, 12)
         );
         assert_eq!((told.snat_first, told.snat_count), (20_000, 10_000));
+        assert_eq!(snat_ports(&told), Some(20_000..=29_999));
         let told = config(&Options::default(), 7, 10 * TICK_NS);
         assert_eq!(told.flags, ConfigFlags::EXTERNAL_CLUSTER_IP);
         assert_eq!(told.takeover_until, 0);

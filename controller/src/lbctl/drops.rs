@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::SocketAddr};
 
-use lb_ebpf::abi::{Device, EventKey, PacketEvent};
+use lb_ebpf::abi::{EventKey, PacketEvent};
 use nix::net::if_::if_indextoname;
 use serde::Serialize;
 
@@ -13,7 +13,6 @@ use super::{
     snapshot::Snapshot,
     words,
 };
-use crate::maps::Maps;
 
 /// How often something happened to packets; field names are stable.
 #[derive(Clone, Debug, Serialize)]
@@ -32,39 +31,21 @@ pub struct EventRow {
     pub count: u64,
 }
 
-/// What the maps say of packets.
-#[derive(Clone, Debug, Default)]
-pub struct PacketCounts {
-    /// `EVENTS`, summed over CPUs.
-    pub events: Vec<(EventKey, u64)>,
-    /// `DEVICES`.
-    pub devices: Vec<(u32, Device)>,
-}
-
-impl PacketCounts {
-    pub(super) fn read(maps: &Maps) -> Result<Self, LbctlError> {
-        Ok(Self {
-            events: maps.events.dump()?,
-            devices: maps.devices.dump()?,
-        })
-    }
-}
-
-/// The answer of `drops`; `all` shows also what is no drop.
+/// The answer of `drops` about `EVENTS`, summed over CPUs; `all` shows also what is no
+/// drop.
 pub fn drops(
     snapshot: &Snapshot,
-    counts: &PacketCounts,
+    events: &[(EventKey, u64)],
     all: bool,
     output: Option<OutputFormat>,
     style: Style,
 ) -> Result<Answer, LbctlError> {
-    let names: HashMap<u32, String> = counts
+    let names: HashMap<u32, String> = snapshot
         .devices
         .iter()
         .map(|(ifindex, device)| (*ifindex, words::padded(&device.name)))
         .collect();
-    let mut rows: Vec<_> = counts
-        .events
+    let mut rows: Vec<_> = events
         .iter()
         .filter_map(|(key, count)| row(snapshot, &names, key, *count))
         .filter(|row| (all || row.dropped) && row.count > 0)

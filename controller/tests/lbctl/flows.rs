@@ -11,7 +11,7 @@ use lb_controller::{
         affinity::{self, AffinityFilter, AffinityVerb},
         cli::{Cli, Command, OutputFormat},
         conntrack::{self, ConntrackVerb},
-        drops::{PacketCounts, drops},
+        drops::drops,
         flows::{FlowFilter, Gatherer},
         nat::{self, NatVerb},
         render::Style,
@@ -20,7 +20,7 @@ use lb_controller::{
 };
 use lb_ebpf::abi::{
     Addr, AffinityEntry, AffinityKey, ClientKind, ConntrackEntry, ConntrackFlags, ConntrackKey,
-    ConntrackState, Device, DeviceClass, EventKey, NextHop, PacketEvent, Port, Protocol,
+    ConntrackState, EventKey, NextHop, PacketEvent, Port, Protocol,
 };
 
 use proptest::{collection::vec, prelude::*};
@@ -194,7 +194,7 @@ fn records(snapshot: &Snapshot) -> Vec<(bool, ConntrackKey, ConntrackEntry)> {
 proptest! {
     #[test]
     fn records_of_arbitrary_bytes_are_described(bytes in vec(any::<u8>(), 61..600)) {
-        let snapshot = cluster(USUAL);
+        let mut snapshot = cluster(USUAL);
         let filter = FlowFilter::default();
         let mut gatherer = Gatherer::new(&snapshot, &filter);
         for (key, half) in elements(&bytes, 9).iter().zip(elements(&bytes[7..], 9)) {
@@ -210,11 +210,10 @@ proptest! {
         let filter = AffinityFilter::default();
         let clients = affinity::remembered(&snapshot, &records, &filter, u64::MAX);
         affinity::list(&clients, &filter, wide, style).expect("an answer");
-        let counts = PacketCounts {
-            events: elements(&bytes, 9).into_iter().zip(elements(&bytes, 9)).collect(),
-            devices: (0..).zip(elements(&bytes, 3)).collect(),
-        };
-        drops(&snapshot, &counts, true, wide, style).expect("an answer");
+        let keys = elements(&bytes, 9).into_iter();
+        let events: Vec<_> = keys.zip(elements(&bytes, 9)).collect();
+        snapshot.devices = (0..).zip(elements(&bytes, 3)).collect();
+        drops(&snapshot, &events, true, wide, style).expect("an answer");
     }
 }
 
@@ -242,7 +241,7 @@ fn answer(arguments: &str) -> Answer {
             let clients = clients(&snapshot, filter);
             affinity::list(&clients, filter, cli.output, style)
         }
-        Command::Drops { all } => drops(&snapshot, &counts(), *all, cli.output, style),
+        Command::Drops { all } => drops(&snapshot, &events(), *all, cli.output, style),
         _ => return run(&snapshot, arguments, style),
     };
     answer.expect("an answer")
@@ -271,7 +270,8 @@ fn clients(snapshot: &Snapshot, filter: &AffinityFilter) -> Vec<affinity::Rememb
     affinity::remembered(snapshot, &records, filter, NOW)
 }
 
-fn counts() -> PacketCounts {
+/// `eth0` has index 2 and `veth1` has 7; nothing is known of 1000009.
+fn events() -> Vec<(EventKey, u64)> {
     let event = |event: PacketEvent, ifindex, detail, count| {
         let key = EventKey {
             ifindex,
@@ -280,39 +280,20 @@ fn counts() -> PacketCounts {
         };
         (key, count)
     };
-    let device = |name: &str, class| {
-        let mut padded = [0; 16];
-        padded[..name.len()].copy_from_slice(name.as_bytes());
-        Device {
-            class: class as u32,
-            flags: 0,
-            mtu: 1500,
-            reserved: 0,
-            snat_v4: Addr::UNSPECIFIED,
-            snat_v6: Addr::UNSPECIFIED,
-            name: padded,
-        }
-    };
     let of_another_version = EventKey {
-        ifindex: 1_000_002,
+        ifindex: 2,
         event: 4711,
         detail: 0,
     };
-    PacketCounts {
-        events: vec![
-            event(PacketEvent::SourceRange, 1_000_002, 0, 17),
-            event(PacketEvent::PortsExhausted, 1_000_002, 8, 3),
-            event(PacketEvent::Refused, 1_000_003, 0, 400),
-            event(PacketEvent::Refused, 1_000_009, 0, 4),
-            event(PacketEvent::Opened, 1_000_002, 0, 90_000),
-            event(PacketEvent::MidStream, 1_000_003, 0, 2),
-            (of_another_version, 5),
-        ],
-        devices: vec![
-            (1_000_002, device("eth0", DeviceClass::Uplink)),
-            (1_000_003, device("veth1a2b", DeviceClass::PodFacing)),
-        ],
-    }
+    vec![
+        event(PacketEvent::SourceRange, 2, 0, 17),
+        event(PacketEvent::PortsExhausted, 2, 8, 3),
+        event(PacketEvent::Refused, 7, 0, 400),
+        event(PacketEvent::Refused, 1_000_009, 0, 4),
+        event(PacketEvent::Opened, 2, 0, 90_000),
+        event(PacketEvent::MidStream, 7, 0, 2),
+        (of_another_version, 5),
+    ]
 }
 
 #[test]
