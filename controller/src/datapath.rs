@@ -138,7 +138,6 @@ impl Datapath {
         datapath.write_network()?;
         datapath.attach()?;
         datapath.remove_other_epochs();
-        datapath.write_lifetimes();
         datapath.warn_of_kept_sizes();
         let snapshot = datapath.snapshot()?;
         info!(
@@ -177,7 +176,6 @@ impl Datapath {
         };
         datapath.write_network()?;
         datapath.write_status(|status| *status = datapath.new_status());
-        datapath.write_lifetimes();
         info!(epoch, ?capacity, "created the maps");
         Ok((datapath, capacity))
     }
@@ -313,13 +311,6 @@ impl Datapath {
             version: padded(env!("CARGO_PKG_VERSION")),
             source: padded(self.place.source),
         }
-    }
-
-    /// Tells programs and the collector how long flows live.
-    fn write_lifetimes(&self) {
-        let mut config = self.maps.config.get(0);
-        config.lifetimes = self.place.lifetimes;
-        self.maps.config.set(0, config);
     }
 
     /// The maps of flows keep their sizes for as long as they are pinned.

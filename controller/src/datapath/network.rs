@@ -19,12 +19,14 @@ use self::report::DeviceReport;
 use super::{Datapath, DatapathError};
 use crate::{
     apply::ApplyError,
+    conntrack::Lifetimes,
     devices::{
         Inventory, NodeDevice, Options, attachments, classify, config, node_addresses, preflight,
         release, reserve, snat_ports,
     },
     loader::DeviceLinks,
     maps::{Access, HashTable, Maps},
+    model::{Family, NodeInfo},
     pins::{Mechanism, Pins},
     sys,
 };
@@ -32,7 +34,12 @@ use crate::{
 /// This node's part of a datapath.
 #[derive(Debug)]
 pub struct Network {
+    /// With the addresses of the Node object where none are told.
     options: Options,
+    /// Addresses of this node that the operator has told.
+    told: Vec<IpAddr>,
+    /// What was taken in has not been written yet.
+    stale: bool,
     inventory: Inventory,
     /// Identity of the host's network namespace, which is ours.
     host_netns: u64,
@@ -57,6 +64,8 @@ impl Network {
             .map_or(0, |now| Duration::from(now).as_nanos() as u64);
         let devices = classify(&inventory, &options);
         Self {
+            told: options.node_ips.clone(),
+            stale: false,
             options,
             inventory,
             host_netns,
@@ -71,6 +80,18 @@ impl Network {
     pub fn observe(&mut self, inventory: Inventory) {
         self.devices = classify(&inventory, &self.options);
         self.inventory = inventory;
+    }
+
+    /// Takes in the addresses of the Node object (rule E9); told ones go first.
+    pub fn observe_node(&mut self, node: &NodeInfo) {
+        let known = [Family::V4, Family::V6].map(|family| node.primary(family));
+        let known = known.into_iter().flatten();
+        let ips: Vec<_> = self.told.iter().copied().chain(known).collect();
+        if ips != self.options.node_ips {
+            self.options.node_ips = ips;
+            self.devices = classify(&self.inventory, &self.options);
+            self.stale = true;
+        }
     }
 
     /// Reserves the ports of SNAT, and says what is in the way of packets.
@@ -96,8 +117,8 @@ impl Network {
     }
 
     /// Writes the maps. Programs that are attached see each entry change by itself.
-    fn write(&self, maps: &Maps) -> Result<(), DatapathError> {
-        let told = config(&self.options, self.host_netns, self.started_ns);
+    fn write(&self, maps: &Maps, lifetimes: Lifetimes) -> Result<(), DatapathError> {
+        let told = config(&self.options, lifetimes, self.host_netns, self.started_ns);
         maps.config.set(0, told);
         let addresses = node_addresses(&self.inventory, &self.options);
         let addresses = addresses.iter().map(|(ip, bits)| (Addr::from(*ip), *bits));
@@ -160,8 +181,22 @@ impl Datapath {
         Ok(())
     }
 
+    /// Takes in the Node object; written by [`Self::refresh_network`].
+    pub fn observe_node(&mut self, node: &NodeInfo) {
+        self.place.network.observe_node(node);
+    }
+
+    /// Writes what the Node object has changed.
+    pub fn refresh_network(&mut self) -> Result<(), DatapathError> {
+        if self.place.network.stale {
+            self.write_network()?;
+            self.place.network.stale = false;
+        }
+        Ok(())
+    }
+
     pub(super) fn write_network(&self) -> Result<(), DatapathError> {
-        self.place.network.write(&self.maps)
+        self.place.network.write(&self.maps, self.place.lifetimes)
     }
 
     /// Brings attachments at devices in step; the maps have been written.

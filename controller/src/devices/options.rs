@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, ops::RangeInclusive, time::Duration};
 
-use lb_ebpf::abi::Lifetime;
-
-use super::{NodePortAddresses, Patterns, settings::default_lifetimes};
+use super::{NodePortAddresses, Patterns};
 
 /// Choices about devices, addresses and packets.
 #[derive(Clone, Debug)]
@@ -13,7 +11,8 @@ pub struct Options {
     pub uplinks: Patterns,
     /// Which devices lead to pods.
     pub pods: Patterns,
-    /// Addresses of this node, at most one a family; empty: found out.
+    /// Addresses of this node, the first of a family that it has counts; otherwise they
+    /// are found out.
     pub node_ips: Vec<IpAddr>,
     /// Where NodePorts are served.
     pub node_ports: NodePortAddresses,
@@ -31,8 +30,6 @@ pub struct Options {
     pub rejects_per_tick: u32,
     /// Whether ClusterIPs are served to clients outside the cluster (rule E2).
     pub external_cluster_ip: bool,
-    /// Lifetimes of flows in ticks.
-    pub lifetimes: [u32; Lifetime::COUNT],
 }
 
 impl Default for Options {
@@ -49,7 +46,6 @@ impl Default for Options {
             takeover: Duration::ZERO,
             rejects_per_tick: 1000,
             external_cluster_ip: true,
-            lifetimes: default_lifetimes(),
         }
     }
 }

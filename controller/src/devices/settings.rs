@@ -1,13 +1,14 @@
 //! The contents of `CONFIG`. Pure.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::ops::RangeInclusive;
 
-use lb_ebpf::abi::{Config, ConfigFlags, Lifetime, TICK_NS};
+use lb_ebpf::abi::{Config, ConfigFlags, TICK_NS};
 
 use super::Options;
+use crate::conntrack::{Lifetimes, ticks};
 
 /// What the packet programs are told about this node. `now_ns` is the monotonic clock.
-pub fn config(options: &Options, host_netns: u64, now_ns: u64) -> Config {
+pub fn config(options: &Options, lifetimes: Lifetimes, host_netns: u64, now_ns: u64) -> Config {
     let (first, last) = (*options.snat_ports.start(), *options.snat_ports.end());
     let takeover_until = if options.takeover.is_zero() {
         0
@@ -26,7 +27,7 @@ pub fn config(options: &Options, host_netns: u64, now_ns: u64) -> Config {
         takeover_until,
         rejects_per_tick: options.rejects_per_tick,
         reserved: 0,
-        lifetimes: options.lifetimes,
+        lifetimes,
     }
 }
 
@@ -40,58 +41,30 @@ pub fn snat_ports(config: &Config) -> Option<RangeInclusive<u16>> {
     Some(first..=u16::try_from(last).ok()?)
 }
 
-/// Lifetimes of flows where nothing else is asked for, in ticks.
-pub fn default_lifetimes() -> [u32; Lifetime::COUNT] {
-    let mut lifetimes = [0; Lifetime::COUNT];
-    for (class, seconds) in [
-        (Lifetime::HalfOpen, 60),
-        (Lifetime::Established, 24 * 3600),
-        (Lifetime::CloseWait, 3600),
-        (Lifetime::Closed, 10),
-        (Lifetime::UdpNew, 30),
-        (Lifetime::UdpStream, 180),
-    ] {
-        lifetimes[class as usize] = ticks(Duration::from_secs(seconds));
-    }
-    lifetimes
-}
-
-/// A duration in ticks, rounded up, at least one.
-fn ticks(duration: Duration) -> u32 {
-    let ticks = duration.as_nanos().div_ceil(u128::from(TICK_NS)).max(1);
-    u32::try_from(ticks).unwrap_or(u32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
-    fn lifetimes_are_whole_ticks_and_never_none() {
-        assert_eq!(ticks(Duration::ZERO), 1);
-        assert_eq!(ticks(Duration::from_nanos(TICK_NS)), 1);
-        assert_eq!(ticks(Duration::from_nanos(TICK_NS + 1)), 2);
-        let lifetimes = default_lifetimes();
-        assert_eq!(lifetimes[Lifetime::Closed as usize], 10);
-        assert_eq!(lifetimes[Lifetime::Established as usize], 80_467);
-    }
-
-    #[test]
     fn config_says_what_was_asked_for() {
+        const LIFETIMES: Lifetimes = [1, 2, 3, 4, 5, 6];
         let options = Options {
             takeover: Duration::from_nanos(2 * TICK_NS),
             external_cluster_ip: false,
             ..Options::default()
         };
-        let told = config(&options, 7, 10 * TICK_NS + 5);
+        let told = config(&options, LIFETIMES, 7, 10 * TICK_NS + 5);
         assert_eq!(
             (told.host_netns, told.flags, told.takeover_until),
             (7, 0, 12)
         );
         assert_eq!((told.snat_first, told.snat_count), (20_000, 10_000));
         assert_eq!(snat_ports(&told), Some(20_000..=29_999));
-        let told = config(&Options::default(), 7, 10 * TICK_NS);
+        let told = config(&Options::default(), LIFETIMES, 7, 10 * TICK_NS);
         assert_eq!(told.flags, ConfigFlags::EXTERNAL_CLUSTER_IP);
         assert_eq!(told.takeover_until, 0);
+        assert_eq!(told.lifetimes, LIFETIMES);
     }
 }

@@ -122,13 +122,17 @@ mod netns {
         node.start("");
         node.shows(&[ETH0]);
         let index = node.device("eth0")["ifindex"].clone();
-        let pin = node.pinned().join(format!("links/lb_ingress-tcx@{index}"));
-        fs::remove_file(pin).expect("the pin");
-        assert_eq!(tcx(&node, "eth0")[0], Vec::<String>::new());
+        let name = format!("lb_ingress-tcx@{index}");
+        let before = device_links(&node.pinned())[&name];
+        fs::remove_file(node.pinned().join("links").join(&name)).expect("the pin");
         // Anything that happens makes the controller look.
         node.ip("link set eth0 mtu 1400");
-        node.until("the program is back", || {
-            (tcx(&node, "eth0")[0] == ["lb_ingress"]).then_some(())
+        node.until("another link is there, and it alone", || {
+            let links = device_links(&node.pinned());
+            let found = links
+                .get(&name)
+                .is_some_and(|link| link.link != before.link);
+            (found && tcx(&node, "eth0")[0] == ["lb_ingress"]).then_some(())
         });
     }
 

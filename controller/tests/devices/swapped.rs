@@ -6,6 +6,8 @@ use std::{
 };
 
 use lb_controller::{
+    config::ConntrackArgs,
+    conntrack::{FlowSizes, lifetimes},
     datapath::{Datapath, Network, Place, cleanup},
     devices::{Inventory, Options, XdpMode, watch::Watcher},
     kernel::Features,
@@ -49,6 +51,12 @@ fn place(node: &Node, tcx: bool) -> Place {
             ..Features::probe()
         },
         affinity_entries: 1024,
+        flow_sizes: FlowSizes {
+            conntrack: 1024,
+            half_open: 1024,
+            fragments: 64,
+        },
+        lifetimes: lifetimes(&ConntrackArgs::default()),
         node_name: "swapped".into(),
         source: "files",
         network: Network::new(options, look()),
