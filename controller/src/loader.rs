@@ -305,3 +305,27 @@ impl Cgroup {
         Ok(Self { dir, id })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aya_obj::{Object, ProgramSection};
+
+    use super::*;
+
+    #[test]
+    fn xdp_program_can_be_declared_for_packets_of_one_buffer() {
+        let Some(object) = object() else {
+            println!("skipped: built without the BPF object");
+            return;
+        };
+        let frags = |object: &[u8]| {
+            let object = Object::parse(object).unwrap();
+            match object.programs["lb_xdp"].section {
+                ProgramSection::Xdp { frags, .. } => frags,
+                ref other => panic!("{other:?}"),
+            }
+        };
+        assert!(frags(object));
+        assert!(!frags(&single_buffer(object)));
+    }
+}

@@ -41,14 +41,26 @@ impl DeviceError {
     fn new(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self(error.into())
     }
+
+    /// Whether the place is taken by another program.
+    fn is_busy(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self.0.as_ref());
+        while let Some(error) = cause {
+            let io = error.downcast_ref::<io::Error>();
+            if io.and_then(io::Error::raw_os_error) == Some(nix::libc::EBUSY) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
 }
 
 /// What is attached to devices.
 #[derive(Debug, Default)]
 pub struct DeviceLinks {
     attached: HashSet<DevicePin>,
-    /// Why a program is not attached, by program and ifindex. A driver that refuses XDP is
-    /// not asked again before the controller starts anew or asks for something else.
+    /// Why a program is not attached, by program and ifindex.
     refused: BTreeMap<(&'static str, u32), Refusal>,
 }
 
@@ -56,6 +68,9 @@ pub struct DeviceLinks {
 struct Refusal {
     mechanism: Mechanism,
     reason: String,
+    /// The MTU of the device for which this is final: a driver that refuses XDP is not
+    /// asked for the same again, since some reset the card for it.
+    final_for: Option<u32>,
 }
 
 impl DeviceLinks {
@@ -80,13 +95,16 @@ impl DeviceLinks {
         pins.any(|pin| pin.mechanism == mechanism)
     }
 
-    fn is_refused(&self, pin: &DevicePin) -> bool {
+    fn is_final(&self, pin: &DevicePin, mtu: u32) -> bool {
         let refusal = self.refused.get(&(pin.program, pin.index));
-        refusal.is_some_and(|refusal| refusal.mechanism == pin.mechanism)
+        refusal.is_some_and(|refusal| {
+            refusal.mechanism == pin.mechanism && refusal.final_for == Some(mtu)
+        })
     }
 
     /// Remembers a failure; says it once.
-    fn refuse(&mut self, pin: &DevicePin, device: &str, error: &DeviceError) {
+    fn refuse(&mut self, pin: &DevicePin, attachment: &Attachment, error: &DeviceError) {
+        let device = attachment.name.as_str();
         let reason = sentence(error);
         let old = self.refused.get(&(pin.program, pin.index));
         if old.is_none_or(|old| old.reason != reason) {
@@ -98,9 +116,15 @@ impl DeviceLinks {
                 "the device does without the program"
             );
         }
+        let xdp = matches!(
+            pin.mechanism,
+            Mechanism::XdpNative | Mechanism::XdpGeneric
+        );
         let refusal = Refusal {
             mechanism: pin.mechanism,
             reason,
+            // Another program may go by itself.
+            final_for: (xdp && !error.is_busy()).then_some(attachment.mtu),
         };
         self.refused.insert((pin.program, pin.index), refusal);
     }
@@ -139,8 +163,7 @@ impl Programs {
             }
         }
         for (pin, attachment) in &wanted {
-            let xdp = matches!(pin.mechanism, Mechanism::XdpNative | Mechanism::XdpGeneric);
-            if xdp && links.is_refused(pin) {
+            if links.is_final(pin, attachment.mtu) {
                 continue;
             }
             match self.put(pins, pin, &attachment.name) {
@@ -148,7 +171,7 @@ impl Programs {
                     links.refused.remove(&(pin.program, pin.index));
                     links.attached.insert(*pin);
                 }
-                Err(error) => links.refuse(pin, &attachment.name, &error),
+                Err(error) => links.refuse(pin, attachment, &error),
             }
         }
     }

@@ -94,6 +94,28 @@ mod netns {
     }
 
     #[test]
+    fn bursts_of_changes_end_in_what_is_there() {
+        let mut node = Node::new();
+        node.start("");
+        let commands = |verb: &str| -> String {
+            let line = |n| format!("addr {verb} 10.9.{}.{}/32 dev lo\n", n / 250, n % 250 + 1);
+            (0..3000).map(line).collect()
+        };
+        let batch = node.source.join("batch");
+        let counted = |node: &Node| {
+            let burst = |ip: &IpAddr| ip.to_string().starts_with("10.9.");
+            addresses(node).keys().filter(|ip| burst(ip)).count()
+        };
+        for (verb, left) in [("add", 3000), ("del", 0)] {
+            fs::write(&batch, commands(verb)).expect("a batch");
+            node.ip(&format!("-batch {}", batch.display()));
+            node.until("the last change is followed", || {
+                (counted(&node) == left).then_some(())
+            });
+        }
+    }
+
+    #[test]
     fn restart_replaces_programs_and_keeps_links() {
         let mut node = Node::new();
         node.veth("veth1");
