@@ -1,5 +1,6 @@
 //! Programs: load them on the maps of an epoch, attach them, replace them.
 
+mod device_links;
 mod packet;
 
 use std::{
@@ -26,7 +27,10 @@ use crate::{
     plan::Capacity, sys,
 };
 
-pub use self::packet::{DeviceError, DeviceLinks, detach_all};
+pub use self::{
+    device_links::{DeviceError, DeviceLinks},
+    packet::detach_all,
+};
 
 /// The object, as `build.rs` found it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb.o"));

@@ -5,20 +5,19 @@
 //! kept; nothing here fails as a whole. What a pin says is checked against the kernel each
 //! time: a device may have gone, or somebody may have detached a link.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    fs, io,
-    os::fd::AsFd,
-};
+use std::{collections::HashMap, fs, io, os::fd::AsFd};
 
 use aya::programs::{
     LinkOrder, Program, SchedClassifier, TcAttachType, Xdp, XdpMode,
     links::{FdLink, Link, LinkError},
     tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact},
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use super::Programs;
+use super::{
+    Programs,
+    device_links::{DeviceError, DeviceLinks},
+};
 use crate::{
     devices::{Attachment, Direction, Hook, direction_of},
     exit::sentence,
@@ -31,104 +30,6 @@ const FILTER_PRIORITY: u16 = 50;
 
 /// Handle of our classic filters; a filter with it is replaced in place.
 const FILTER_HANDLE: TcHandle = TcHandle::new(0, 0x6c62);
-
-/// Why something cannot be attached to, or detached from, a device.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct DeviceError(Box<dyn std::error::Error + Send + Sync>);
-
-impl DeviceError {
-    fn new(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self(error.into())
-    }
-
-    /// Whether the place is taken by another program.
-    fn is_busy(&self) -> bool {
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self.0.as_ref());
-        while let Some(error) = cause {
-            let io = error.downcast_ref::<io::Error>();
-            if io.and_then(io::Error::raw_os_error) == Some(nix::libc::EBUSY) {
-                return true;
-            }
-            cause = error.source();
-        }
-        false
-    }
-}
-
-/// What is attached to devices.
-#[derive(Debug, Default)]
-pub struct DeviceLinks {
-    attached: HashSet<DevicePin>,
-    /// Why a program is not attached, by program and ifindex.
-    refused: BTreeMap<(&'static str, u32), Refusal>,
-}
-
-#[derive(Debug)]
-struct Refusal {
-    mechanism: Mechanism,
-    reason: String,
-    /// The MTU of the device for which this is final: a driver that refuses XDP is not
-    /// asked for the same again, since some reset the card for it.
-    final_for: Option<u32>,
-}
-
-impl DeviceLinks {
-    /// How a program is held at a device.
-    pub fn mechanism(&self, program: &str, index: u32) -> Option<Mechanism> {
-        let mut found = self
-            .attached
-            .iter()
-            .filter(|pin| pin.index == index && pin.program == program);
-        found.next().map(|pin| pin.mechanism)
-    }
-
-    /// Why a program is not at a device where it should be.
-    pub fn refusal(&self, program: &'static str, index: u32) -> Option<&str> {
-        let refusal = self.refused.get(&(program, index))?;
-        Some(refusal.reason.as_str())
-    }
-
-    /// Whether anything is held this way.
-    pub fn any(&self, mechanism: Mechanism) -> bool {
-        let mut pins = self.attached.iter();
-        pins.any(|pin| pin.mechanism == mechanism)
-    }
-
-    fn is_final(&self, pin: &DevicePin, mtu: u32) -> bool {
-        let refusal = self.refused.get(&(pin.program, pin.index));
-        refusal.is_some_and(|refusal| {
-            refusal.mechanism == pin.mechanism && refusal.final_for == Some(mtu)
-        })
-    }
-
-    /// Remembers a failure; says it once.
-    fn refuse(&mut self, pin: &DevicePin, attachment: &Attachment, error: &DeviceError) {
-        let device = attachment.name.as_str();
-        let reason = sentence(error);
-        let old = self.refused.get(&(pin.program, pin.index));
-        if old.is_none_or(|old| old.reason != reason) {
-            warn!(
-                device,
-                program = pin.program,
-                how = pin.mechanism.as_str(),
-                reason,
-                "the device does without the program"
-            );
-        }
-        let xdp = matches!(
-            pin.mechanism,
-            Mechanism::XdpNative | Mechanism::XdpGeneric
-        );
-        let refusal = Refusal {
-            mechanism: pin.mechanism,
-            reason,
-            // Another program may go by itself.
-            final_for: (xdp && !error.is_busy()).then_some(attachment.mtu),
-        };
-        self.refused.insert((pin.program, pin.index), refusal);
-    }
-}
 
 impl Programs {
     /// Brings the attachments at devices in step with `wanted`, in its order.
@@ -202,7 +103,7 @@ impl Programs {
             Err(error) => {
                 // A program of the past must not go on with maps of the past.
                 warn!(%pin, %error, "a link cannot be replaced: making it anew");
-                fs::remove_file(&path).map_err(DeviceError::new)?;
+                detach(pins, pin)?;
             }
         }
         let link = self.device_link(pin, device)?;
@@ -347,5 +248,14 @@ fn detach(pins: &Pins, pin: &DevicePin) -> Result<(), DeviceError> {
         // Gone already, or with its qdisc: what counts is that it is not there.
         warn!(%pin, error = sentence(&error), "the filter cannot be removed");
     }
-    fs::remove_file(pins.device_link(pin)).map_err(DeviceError::new)
+    let path = pins.device_link(pin);
+    // At once: what takes its place may not be attached beside it. A device that is gone
+    // has no attachments, which is as good.
+    if let Ok(link) = sys::object_get(&path)
+        && pin.mechanism != Mechanism::Clsact
+        && let Err(error) = sys::link_detach(link)
+    {
+        debug!(%pin, %error, "nothing to detach");
+    }
+    fs::remove_file(path).map_err(DeviceError::new)
 }
