@@ -193,6 +193,8 @@ impl Datapath {
         if let Err(error) = self.place.pins.remove_other_versions() {
             warn!(%error, "programs of another version stay attached");
         }
+        // They may have held a place that takes one program only.
+        self.attach_to_devices()?;
         info!(epoch = self.epoch, "attached the programs");
         Ok(())
     }

@@ -101,6 +101,13 @@ impl Reconciler {
 
     /// Takes in an event; nothing is written yet.
     pub fn observe(&mut self, event: Event) {
+        if let Event::Node(node) = &event {
+            if let Some(place) = &mut self.place {
+                place.network.observe_node(node);
+            } else if let Some(active) = &mut self.active {
+                active.datapath.observe_node(node);
+            }
+        }
         self.store.apply(event);
     }
 
@@ -262,6 +269,7 @@ impl Reconciler {
             active.planner.sweep(orphans, &mut batch);
             active.write(batch, outcome)?;
         }
+        active.datapath.refresh_network()?;
         active.datapath.publish()?;
         Ok(())
     }

@@ -147,6 +147,14 @@ pub(crate) fn link_update(link: impl AsFd, program: impl AsFd) -> io::Result<()>
     check(result).map(drop)
 }
 
+/// Ends an attachment at once; without this it ends some time after its last reference.
+pub(crate) fn link_detach(link: impl AsFd) -> io::Result<()> {
+    let (result, _) = bpf(bpf_cmd::BPF_LINK_DETACH, |attr| {
+        attr.link_detach.link_fd = link.as_fd().as_raw_fd() as u32;
+    });
+    check(result).map(drop)
+}
+
 /// The output of an iterator program over the elements of a map.
 pub(crate) fn iterate_map(program: impl AsFd, map: impl AsFd) -> io::Result<File> {
     // The member `map` of `union bpf_iter_link_info`.

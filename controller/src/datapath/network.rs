@@ -23,6 +23,7 @@ use crate::{
     },
     loader::DeviceLinks,
     maps::{Access, HashTable, Maps},
+    model::{Family, NodeInfo},
     pins::{Mechanism, Pins},
     sys,
 };
@@ -30,7 +31,12 @@ use crate::{
 /// This node's part of a datapath.
 #[derive(Debug)]
 pub struct Network {
+    /// With the addresses of the Node object where none are told.
     options: Options,
+    /// Addresses of this node that the operator has told.
+    told: Vec<IpAddr>,
+    /// What was taken in has not been written yet.
+    stale: bool,
     inventory: Inventory,
     /// Identity of the host's network namespace, which is ours.
     host_netns: u64,
@@ -53,6 +59,8 @@ impl Network {
         });
         let devices = classify(&inventory, &options);
         Self {
+            told: options.node_ips.clone(),
+            stale: false,
             options,
             inventory,
             host_netns,
@@ -67,6 +75,18 @@ impl Network {
     pub fn observe(&mut self, inventory: Inventory) {
         self.devices = classify(&inventory, &self.options);
         self.inventory = inventory;
+    }
+
+    /// Takes in the addresses of the Node object (rule E9); told ones go first.
+    pub fn observe_node(&mut self, node: &NodeInfo) {
+        let known = [Family::V4, Family::V6].map(|family| node.primary(family));
+        let known = known.into_iter().flatten();
+        let ips: Vec<_> = self.told.iter().copied().chain(known).collect();
+        if ips != self.options.node_ips {
+            self.options.node_ips = ips;
+            self.devices = classify(&self.inventory, &self.options);
+            self.stale = true;
+        }
     }
 
     /// Reserves the ports of SNAT, and says what is in the way of packets.
@@ -152,6 +172,20 @@ impl Datapath {
         self.write_network()?;
         if self.published {
             self.attach_to_devices()?;
+        }
+        Ok(())
+    }
+
+    /// Takes in the Node object; written by [`Self::refresh_network`].
+    pub fn observe_node(&mut self, node: &NodeInfo) {
+        self.place.network.observe_node(node);
+    }
+
+    /// Writes what the Node object has changed.
+    pub fn refresh_network(&mut self) -> Result<(), DatapathError> {
+        if self.place.network.stale {
+            self.write_network()?;
+            self.place.network.stale = false;
         }
         Ok(())
     }

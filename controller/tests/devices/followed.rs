@@ -94,6 +94,28 @@ mod netns {
     }
 
     #[test]
+    fn bursts_of_changes_end_in_what_is_there() {
+        let mut node = Node::new();
+        node.start("");
+        let commands = |verb: &str| -> String {
+            let line = |n| format!("addr {verb} 10.9.{}.{}/32 dev lo\n", n / 250, n % 250 + 1);
+            (0..3000).map(line).collect()
+        };
+        let batch = node.source.join("batch");
+        let counted = |node: &Node| {
+            let burst = |ip: &IpAddr| ip.to_string().starts_with("10.9.");
+            addresses(node).keys().filter(|ip| burst(ip)).count()
+        };
+        for (verb, left) in [("add", 3000), ("del", 0)] {
+            fs::write(&batch, commands(verb)).expect("a batch");
+            node.ip(&format!("-batch {}", batch.display()));
+            node.until("the last change is followed", || {
+                (counted(&node) == left).then_some(())
+            });
+        }
+    }
+
+    #[test]
     fn restart_replaces_programs_and_keeps_links() {
         let mut node = Node::new();
         node.veth("veth1");
@@ -122,13 +144,17 @@ mod netns {
         node.start("");
         node.shows(&[ETH0]);
         let index = node.device("eth0")["ifindex"].clone();
-        let pin = node.pinned().join(format!("links/lb_ingress-tcx@{index}"));
-        fs::remove_file(pin).expect("the pin");
-        assert_eq!(tcx(&node, "eth0")[0], Vec::<String>::new());
+        let name = format!("lb_ingress-tcx@{index}");
+        let before = device_links(&node.pinned())[&name];
+        fs::remove_file(node.pinned().join("links").join(&name)).expect("the pin");
         // Anything that happens makes the controller look.
         node.ip("link set eth0 mtu 1400");
-        node.until("the program is back", || {
-            (tcx(&node, "eth0")[0] == ["lb_ingress"]).then_some(())
+        node.until("another link is there, and it alone", || {
+            let links = device_links(&node.pinned());
+            let found = links
+                .get(&name)
+                .is_some_and(|link| link.link != before.link);
+            (found && tcx(&node, "eth0")[0] == ["lb_ingress"]).then_some(())
         });
     }
 

@@ -22,14 +22,14 @@ const CONTROLLER: &str = env!("CARGO_BIN_EXE_lb-controller");
 const LBCTL: &str = env!("CARGO_BIN_EXE_lbctl");
 
 /// How long anything may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Everything is undone when this is dropped, also by a panic.
 pub(crate) struct Node {
     name: String,
     pub(crate) cgroup: PathBuf,
     pub(crate) pins: PathBuf,
-    source: PathBuf,
+    pub(crate) source: PathBuf,
     controller: Option<Child>,
 }
 
