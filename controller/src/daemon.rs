@@ -209,7 +209,7 @@ impl Daemon<'_> {
                     let _ = done.send(());
                 }
                 Some(report) = self.collected.recv() => {
-                    debug!(unused = report.unused.len(), "frontends that no flow uses any more");
+                    self.retire(report);
                 }
                 Some(inventory) = self.observed.recv() => {
                     // The next look at the network repeats what failed.
@@ -220,6 +220,23 @@ impl Daemon<'_> {
                 _ = tick.tick() => self.reconciler.idle(),
             }
         }
+    }
+
+    /// Shuts out packets of removed frontends whose flows are over, and has the next runs
+    /// look for flows of those that are left.
+    fn retire(&mut self, report: Report) {
+        let unused: Vec<_> = report.unused.into_iter().collect();
+        debug!(
+            unused = unused.len(),
+            "removed frontends that no flow uses any more"
+        );
+        if let Err(error) = self.reconciler.retire_done(&unused) {
+            error!(
+                error = sentence(&error),
+                "cannot shut out removed frontends"
+            );
+        }
+        self.collector.retire(self.reconciler.retired());
     }
 
     /// Takes in a batch, and what follows within the batch window.

@@ -8,7 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_ebpf::abi::FrontendKey;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
@@ -19,6 +18,7 @@ use crate::{
     maps::{Access, MapsError},
     metrics,
     pins::Pins,
+    plan,
 };
 
 /// A run is followed by a pause of this many times its own length at least, so that the
@@ -31,7 +31,7 @@ enum Request {
     /// Remove flows of UDP backends that no longer serve, now (rule I4).
     Purge,
     /// Look from now on whether flows use these frontends.
-    Retire(HashSet<FrontendKey>),
+    Retire(HashSet<plan::Retired>),
 }
 
 /// The thread, as the daemon sees it. It ends when this is dropped.
@@ -72,7 +72,7 @@ impl Collector {
 
     /// Has every run look whether flows use `frontends`, which replace those of the last
     /// call; [`Report::unused`] of runs that begin after it names those that none uses.
-    pub fn retire(&self, frontends: HashSet<FrontendKey>) {
+    pub fn retire(&self, frontends: HashSet<plan::Retired>) {
         self.ask(Request::Retire(frontends));
     }
 
@@ -88,7 +88,7 @@ struct Worker {
     interval: Option<Duration>,
     reports: mpsc::Sender<Report>,
     parity: Parity,
-    retired: HashSet<FrontendKey>,
+    retired: HashSet<plan::Retired>,
     /// When the thread has rested from its last run.
     rested: Instant,
     /// When the last regular run ended, and the elements that it left in `CONNTRACK`.

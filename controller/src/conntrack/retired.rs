@@ -2,7 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use lb_ebpf::abi::{Addr, ConntrackKey, FrontendKey, Port};
+use lb_ebpf::abi::{Addr, ConntrackKey, Port};
+
+use crate::plan;
 
 /// What a client dials, of both scopes.
 type Dialled = (Addr, Port, u8);
@@ -10,18 +12,19 @@ type Dialled = (Addr, Port, u8);
 /// A set of frontends, and which of them flows were seen to use.
 #[derive(Clone, Debug, Default)]
 pub struct Retired {
-    frontends: HashMap<Dialled, Vec<FrontendKey>>,
+    frontends: HashMap<Dialled, Vec<plan::Retired>>,
     used: HashSet<Dialled>,
 }
 
 impl Retired {
     /// Nothing was seen yet. A frontend with the unspecified address is a NodePort: it is
     /// used by flows to its port at whatever address.
-    pub fn new(frontends: impl IntoIterator<Item = FrontendKey>) -> Self {
+    pub fn new(frontends: impl IntoIterator<Item = plan::Retired>) -> Self {
         let mut out = Self::default();
-        for key in frontends {
+        for frontend in frontends {
+            let key = frontend.key;
             let dialled = (key.addr, key.port, key.protocol);
-            out.frontends.entry(dialled).or_default().push(key);
+            out.frontends.entry(dialled).or_default().push(frontend);
         }
         out
     }
@@ -40,28 +43,29 @@ impl Retired {
     }
 
     /// Those that no flow was seen to use.
-    pub fn unused(self) -> HashSet<FrontendKey> {
+    pub fn unused(self) -> HashSet<plan::Retired> {
         let used = self.used;
         let unused = self.frontends.into_iter();
         let unused = unused.filter(|(dialled, _)| !used.contains(dialled));
-        unused.flat_map(|(_, keys)| keys).collect()
+        unused.flat_map(|(_, frontends)| frontends).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use lb_ebpf::abi::{Protocol, Scope};
+    use lb_ebpf::abi::{FrontendKey, Protocol, Scope};
 
     use super::*;
     use crate::conntrack::table::tests::{VIP, VIP_PORT, flow};
 
-    fn frontend(addr: &str, port: u16, protocol: Protocol, scope: Scope) -> FrontendKey {
-        FrontendKey {
+    fn frontend(addr: &str, port: u16, protocol: Protocol, scope: Scope) -> plan::Retired {
+        let key = FrontendKey {
             addr: Addr::from(addr.parse::<std::net::IpAddr>().unwrap()),
             port: Port::new(port),
             protocol: protocol as u8,
             scope: scope as u8,
-        }
+        };
+        plan::Retired { key, since: 1 }
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod netns {
         },
         maps::Maps,
         pins::Pins,
+        plan,
     };
     use lb_ebpf::abi::{ConntrackEntry, ConntrackState, Lifetime, Protocol};
     use tokio::sync::mpsc;
@@ -249,6 +250,7 @@ mod netns {
         insert(&node.maps().conntrack, &udp);
         let used = frontend(udp[0].0.dst, Protocol::Udp);
         let unused = frontend(udp[0].0.src, Protocol::Udp);
+        let [used, unused] = [used, unused].map(|key| plan::Retired { key, since: 1 });
         collector.retire([used, unused].into());
         collector.purge();
         let first = wait(&mut reports, |report| report.triggered);

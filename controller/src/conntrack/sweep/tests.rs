@@ -9,7 +9,10 @@ use lb_ebpf::abi::{ConntrackState, FrontendKey, Lifetime, Protocol, Scope};
 use proptest::prelude::*;
 
 use super::*;
-use crate::conntrack::table::tests::{FakeTable, flow, flow_of};
+use crate::{
+    conntrack::table::tests::{FakeTable, flow, flow_of},
+    plan,
+};
 
 const CLOCK: Clock = Clock {
     now: 1000,
@@ -294,6 +297,7 @@ fn retired_frontends_are_reported_once_no_flow_uses_them() {
         proven: &world.proven,
         half_open: &world.half_open,
     };
+    let [used, unused] = [used, unused].map(|key| plan::Retired { key, since: 1 });
     let retired = Retired::new([used, unused]);
     let suspects = Parity::new(0);
     let sweep = Sweep::new(tables, &world.backends, CLOCK, &suspects, retired);
