@@ -10,8 +10,9 @@ use std::{collections::HashSet, io, path::Path};
 use aya::maps::MapError;
 use lb_ebpf::{
     abi::{
-        ABI_VERSION, BackendEntry, BackendStats, FrontendFlags, FrontendKey, LocalBackendKey, Name,
-        ServiceEntry, ServiceInfo, ServiceStats, SourceRangeKey, Status, TableRef,
+        ABI_VERSION, BackendEntry, BackendStats, Config, Device, FrontendFlags, FrontendKey,
+        LocalBackendKey, Name, ServiceEntry, ServiceInfo, ServiceStats, SourceRangeKey, Status,
+        TableRef,
     },
     hash::{filter_bit, node_port_bit},
 };
@@ -91,6 +92,10 @@ pub struct Snapshot {
     pub zones_capacity: u32,
     /// `MAGLEV`.
     pub slab: Box<dyn Slab>,
+    /// `CONFIG`.
+    pub config: Config,
+    /// `DEVICES`, sorted by ifindex.
+    pub devices: Vec<(u32, Device)>,
 }
 
 impl Snapshot {
@@ -111,6 +116,8 @@ impl Snapshot {
         local_backends.sort_by_key(|(key, _)| (key.service_id, key.addr.octets()));
         local_backends.dedup_by_key(|(key, _)| *key);
         let affinity = maps.affinity.dump()?.len() as u32;
+        let mut devices = maps.devices.dump()?;
+        devices.sort_by_key(|(index, _)| *index);
         Ok(Self {
             epoch,
             status: maps.status.get(0),
@@ -132,6 +139,8 @@ impl Snapshot {
                 maglev: maps.maglev.len(),
             },
             zones_capacity: maps.zones.max_entries(),
+            config: maps.config.get(0),
+            devices,
             slab: Box::new(maps.maglev),
         })
     }

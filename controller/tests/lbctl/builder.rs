@@ -5,13 +5,14 @@ use std::net::IpAddr;
 use lb_controller::{lbctl::snapshot::Snapshot, plan::Capacity};
 use lb_ebpf::{
     abi::{
-        ABI_VERSION, Addr, BackendEntry, BackendFlags, BackendStats, FILTER_WORDS, FrontendFlags,
-        FrontendKey, FrontendKind, LocalBackendKey, NODE_PORT_WORDS, Name, Port, Protocol, Scope,
-        ServiceEntry, ServiceInfo, ServiceStats, SourceRange, SourceRangeKey, Status, StatusFlags,
-        TableRef,
+        ABI_VERSION, Addr, BackendEntry, BackendFlags, BackendStats, Config, Device, DeviceClass,
+        DeviceFlags, FILTER_WORDS, FrontendFlags, FrontendKey, FrontendKind, LocalBackendKey,
+        NODE_PORT_WORDS, Name, Port, Protocol, Scope, ServiceEntry, ServiceInfo, ServiceStats,
+        SourceRange, SourceRangeKey, Status, StatusFlags, TableRef,
     },
     hash::{filter_bit, node_port_bit},
 };
+use zerocopy::FromZeros;
 
 use crate::snapshot::Numbering;
 
@@ -107,6 +108,8 @@ impl Builder {
                 maglev: 1024,
             },
             zones_capacity: 65_535,
+            config: Config::new_zeroed(),
+            devices: devices(),
             slab: Box::new(Vec::<u32>::new()),
         };
         Self {
@@ -238,6 +241,29 @@ impl Builder {
             .sort_by_key(|(key, _)| (key.addr.octets(), key.port.get(), key.protocol, key.scope));
         self.snapshot
     }
+}
+
+fn devices() -> Vec<(u32, Device)> {
+    let device = |name: &str, class, flags, v4: &str, v6: &str| Device {
+        class,
+        flags,
+        mtu: 1500,
+        reserved: 0,
+        snat_v4: ip(v4).into(),
+        snat_v6: ip(v6).into(),
+        name: padded(name),
+    };
+    let uplink = DeviceClass::Uplink as u32;
+    let redirect = DeviceFlags::XDP_REDIRECT;
+    let pod = DeviceClass::PodFacing as u32;
+    vec![
+        (
+            2,
+            device("eth0", uplink, redirect, "192.0.2.10", "2001:db8::10"),
+        ),
+        (3, device("eth1", uplink, 0, "10.0.0.10", "::")),
+        (7, device("veth1", pod, 0, "192.0.2.10", "2001:db8::10")),
+    ]
 }
 
 pub(crate) const fn stats(

@@ -3,8 +3,8 @@
 use clap::Parser;
 use lb_controller::lbctl::{cli::Cli, describe, render, render::Style, report};
 use lb_ebpf::abi::{
-    BackendEntry, BackendStats, FrontendKey, LocalBackendKey, Name, ServiceEntry, ServiceInfo,
-    ServiceStats, SourceRangeKey, Status,
+    BackendEntry, BackendStats, Config, Device, FrontendKey, LocalBackendKey, Name, ServiceEntry,
+    ServiceInfo, ServiceStats, SourceRangeKey, Status,
 };
 use proptest::{collection::vec, prelude::*};
 use zerocopy::FromBytes;
@@ -54,6 +54,8 @@ proptest! {
         snapshot.source_ranges = elements::<SourceRangeKey>(&bytes, 5);
         snapshot.local_backends = elements::<LocalBackendKey>(&bytes, 5).into_iter().zip(0..).collect();
         snapshot.slab = Box::new(slab);
+        snapshot.config = elements::<Config>(&bytes, 1).remove(0);
+        snapshot.devices = (2..).zip(elements::<Device>(&bytes, 7)).collect();
         snapshot.status = elements::<Status>(&bytes, 1).remove(0);
 
         for arguments in [

@@ -1,10 +1,14 @@
 //! A fixed programmed state, numbered as one likes.
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+};
 
 use lb_controller::{
     kernel::Features,
-    lbctl::{Facts, LinkState, ProgramFact, snapshot::Snapshot},
+    lbctl::{DeviceFacts, Facts, LinkState, ProgramFact, snapshot::Snapshot},
+    pins::{DevicePin, Mechanism},
 };
 use lb_ebpf::abi::{BackendFlags, FrontendFlags, FrontendKind, Protocol, Scope};
 
@@ -206,5 +210,27 @@ pub(crate) fn facts() -> Facts {
             ("MAGLEV", 8 << 20),
             ("CONNECTED", 480),
         ]),
+        devices: DeviceFacts {
+            links: [
+                (2, "lb_egress", Mechanism::Tcx),
+                (2, "lb_ingress", Mechanism::Tcx),
+                (2, "lb_xdp", Mechanism::XdpNative),
+                (3, "lb_egress", Mechanism::Tcx),
+                (3, "lb_ingress", Mechanism::Tcx),
+                (7, "lb_pod_egress", Mechanism::Clsact),
+                (7, "lb_pod_ingress", Mechanism::Clsact),
+            ]
+            .map(|(index, program, mechanism)| {
+                let pin = DevicePin {
+                    index,
+                    program,
+                    mechanism,
+                };
+                (pin, LinkState::Attached)
+            })
+            .into(),
+            reasons: BTreeMap::from([(3, "a veth gets native XDP only on request".into())]),
+        },
+        host: vec!["net.ipv4.ip_forward is off".into()],
     }
 }

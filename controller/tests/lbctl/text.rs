@@ -107,6 +107,10 @@ fn status_names_what_is_wrong() {
     facts.programs[0].cgroup_id = None;
     facts.programs[0].cgroup = None;
     facts.programs[1].state = LinkState::Missing;
+    facts.features.tcx = false;
+    facts.devices.links[0].1 = LinkState::Detached;
+    facts.devices.links[2].1 = LinkState::Unreadable;
+    facts.devices.links.retain(|(pin, _)| pin.index != 7);
     let status = status_of(&facts);
     assert!(!status.healthy);
     same_as_file(
