@@ -6,7 +6,10 @@
 
 mod active;
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::Instant,
+};
 
 use tracing::info;
 
@@ -152,7 +155,7 @@ impl Reconciler {
     }
 
     /// Removed frontends whose packets are still let in; see [`Planner::retired`].
-    pub fn retired(&self) -> Vec<Retired> {
+    pub fn retired(&self) -> HashSet<Retired> {
         let planner = self.active.as_ref().map(|active| &active.planner);
         planner.into_iter().flat_map(Planner::retired).collect()
     }
