@@ -224,23 +224,6 @@ impl Daemon<'_> {
         }
     }
 
-    /// Shuts out packets of removed frontends whose flows are over, and has the next runs
-    /// look for flows of those that are left.
-    fn retire(&mut self, report: Report) {
-        let unused: Vec<_> = report.unused.into_iter().collect();
-        debug!(
-            unused = unused.len(),
-            "removed frontends that no flow uses any more"
-        );
-        if let Err(error) = self.reconciler.retire_done(&unused) {
-            error!(
-                error = sentence(&error),
-                "cannot shut out removed frontends"
-            );
-        }
-        self.collector.retire(self.reconciler.retired());
-    }
-
     /// Takes in a batch, and what follows within the batch window.
     async fn gather(&mut self, batch: Vec<Event>) {
         let until = Instant::now() + self.options.batch_window;

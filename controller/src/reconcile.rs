@@ -6,10 +6,7 @@
 
 mod active;
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    time::Instant,
-};
+use std::{collections::BTreeSet, time::Instant};
 
 use tracing::info;
 
@@ -155,7 +152,7 @@ impl Reconciler {
     }
 
     /// Removed frontends whose packets are still let in; see [`Planner::retired`].
-    pub fn retired(&self) -> HashSet<Retired> {
+    pub fn retired(&self) -> Vec<Retired> {
         let planner = self.active.as_ref().map(|active| &active.planner);
         planner.into_iter().flat_map(Planner::retired).collect()
     }

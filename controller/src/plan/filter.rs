@@ -27,7 +27,7 @@ pub(crate) enum Bits {
 type Bit = (Bits, u32);
 
 /// A removed frontend whose bit is still set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retired {
     /// The frontend, in the internal scope.
     pub key: FrontendKey,
