@@ -8,6 +8,7 @@
 
 mod canonical;
 pub mod cli;
+mod devices;
 mod digest;
 mod facts;
 mod filter;
@@ -22,7 +23,8 @@ use std::io;
 
 pub use self::{
     canonical::{Canonical, canonical},
-    facts::{Facts, LinkState, ProgramFact},
+    devices::DeviceRow,
+    facts::{DeviceFacts, Facts, LinkState, ProgramFact},
     filter::Filter,
     raw::{Raw, raw},
     status::{NodeStatus, describe},
@@ -86,7 +88,7 @@ pub fn answer(cli: &Cli, style: Style) -> Result<Answer, LbctlError> {
     let snapshot = snapshot::read(&cli.bpffs)?;
     match &cli.command {
         Command::Status => {
-            let facts = facts::gather(&cli.bpffs, snapshot.epoch, datapath::now_unix_ns());
+            let facts = facts::gather(&cli.bpffs, &snapshot, datapath::now_unix_ns());
             let status = describe(&snapshot, &facts);
             let text = match cli.output.unwrap_or(OutputFormat::Table) {
                 OutputFormat::Table | OutputFormat::Wide => render::status(&status, style),

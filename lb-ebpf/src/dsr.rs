@@ -82,13 +82,14 @@ pub(crate) fn receive<P: Packet, T: PacketTables + Conntrack>(
         Opened::Drop(event, detail) => return pipeline::dropped(packet, event, detail),
         Opened::Pass | Opened::Later | Opened::Refuse => return PASS,
     }
+    let Some(moved) = packet.complete() else {
+        return pipeline::dropped(packet, PacketEvent::RewriteFailed, 0);
+    };
+    scratch.parsed.shift(moved);
     if !packet.pull_front(removed) {
         return pipeline::dropped(packet, PacketEvent::RewriteFailed, 0);
     }
-    for ip in [&mut scratch.parsed.ip, &mut scratch.parsed.embedded] {
-        ip.at = ip.at.wrapping_sub(removed);
-        ip.upper = ip.upper.wrapping_sub(removed);
-    }
+    scratch.parsed.shift(removed.wrapping_neg());
     Step::Forward
 }
 

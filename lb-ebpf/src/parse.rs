@@ -3,7 +3,7 @@
 
 use crate::{
     abi::{Addr, ConntrackKey, FragmentKey, Port, Protocol},
-    packet::{ETHERNET, Packet},
+    packet::Packet,
 };
 
 /// Protocol numbers that are no transport of services.
@@ -31,9 +31,6 @@ pub mod tcp {
     /// The acknowledgement field counts.
     pub const ACK: u8 = 16;
 }
-
-const ETHERTYPE_IPV4: u16 = 0x0800;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
 
 /// Extension headers that are walked; more are left to the kernel.
 const MAX_EXTENSIONS: usize = 4;
@@ -161,6 +158,15 @@ pub struct Parsed {
 }
 
 impl Parsed {
+    /// Follows a packet in which everything moved back by `bytes` (modulo 2^64).
+    #[inline(always)]
+    pub(crate) const fn shift(&mut self, bytes: usize) {
+        self.ip.at = self.ip.at.wrapping_add(bytes);
+        self.ip.upper = self.ip.upper.wrapping_add(bytes);
+        self.embedded.at = self.embedded.at.wrapping_add(bytes);
+        self.embedded.upper = self.embedded.upper.wrapping_add(bytes);
+    }
+
     /// Nothing parsed yet.
     pub const EMPTY: Self = Self {
         ip: IpHeader::EMPTY,
@@ -204,11 +210,11 @@ const fn bytes(word: u32) -> [u8; 4] {
 /// Takes a frame apart.
 #[inline(always)]
 pub fn parse<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), NotOurs> {
-    let ethertype = packet.half(ETHERNET - 2).ok_or(NotOurs::Truncated)?;
-    match u16::from_be(ethertype) {
-        ETHERTYPE_IPV4 => ipv4(packet, ETHERNET, &mut parsed.ip)?,
-        ETHERTYPE_IPV6 => ipv6(packet, ETHERNET, &mut parsed.ip)?,
-        _ => return Err(NotOurs::Foreign),
+    let (at, v4) = packet.network().ok_or(NotOurs::Foreign)?;
+    if v4 {
+        ipv4(packet, at, &mut parsed.ip)?;
+    } else {
+        ipv6(packet, at, &mut parsed.ip)?;
     }
     upper(packet, parsed)
 }

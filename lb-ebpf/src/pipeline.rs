@@ -38,6 +38,13 @@ pub fn run<P: Packet, T: PacketTables + Conntrack>(
     scratch: &mut Scratch,
 ) -> Verdict {
     let mut step = judge(packet, tables, scratch);
+    if !matches!(step, Step::Done(_)) {
+        let Some(moved) = packet.complete() else {
+            packet.count(PacketEvent::RewriteFailed, 0);
+            return Verdict::Drop;
+        };
+        scratch.parsed.shift(moved);
+    }
     if step == Step::Forward {
         step = forward(packet, tables, scratch);
     }

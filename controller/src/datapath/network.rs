@@ -21,7 +21,7 @@ use crate::{
     apply::ApplyError,
     devices::{
         Inventory, NodeDevice, Options, attachments, classify, config, node_addresses, preflight,
-        release, reserve,
+        release, reserve, snat_ports,
     },
     loader::DeviceLinks,
     maps::{Access, HashTable, Maps},
@@ -84,12 +84,13 @@ impl Network {
                  this host may get them"
             ),
         }
+        let v6 = self.devices.iter().any(|device| device.snat_v6.is_some());
         let uplinks = self
             .devices
             .iter()
             .filter(|device| device.class == DeviceClass::Uplink)
             .map(|device| device.name.as_str());
-        for problem in preflight::problems(&uplinks.collect::<Vec<_>>(), ports) {
+        for problem in preflight::problems(&uplinks.collect::<Vec<_>>(), v6, Some(ports)) {
             warn!("{problem}");
         }
     }
@@ -172,6 +173,9 @@ impl Datapath {
             .attach_to_devices(pins, &wanted, &mut network.links);
         let now = report::reports(&network.devices, &network.options, &network.links);
         report::publish(&network.reports, &now);
+        if let Err(error) = pins.write_reasons(&report::reasons(&now)) {
+            warn!(%error, "`lbctl status` cannot say why programs are missing at devices");
+        }
         network.reports = now;
         // Where XDP may redirect to depends on where it runs.
         self.write_network()
@@ -214,11 +218,8 @@ pub(super) fn release_ports(pins: &Pins) {
     let Ok(Some((_, maps))) = pins.current(Access::Read) else {
         return;
     };
-    let told = maps.config.get(0);
-    let last = told.snat_first + told.snat_count;
-    if let (Ok(first), Ok(end)) = (u16::try_from(told.snat_first), u16::try_from(last))
-        && let Some(last) = end.checked_sub(1)
-        && let Err(error) = release(&(first..=last))
+    if let Some(ports) = snat_ports(&maps.config.get(0))
+        && let Err(error) = release(&ports)
     {
         warn!(%error, "the SNAT ports stay reserved");
     }

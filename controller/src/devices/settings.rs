@@ -1,6 +1,6 @@
 //! The contents of `CONFIG`. Pure.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use lb_ebpf::abi::{Config, ConfigFlags, Lifetime, TICK_NS};
 
@@ -28,6 +28,16 @@ pub fn config(options: &Options, host_netns: u64, now_ns: u64) -> Config {
         reserved: 0,
         lifetimes: options.lifetimes,
     }
+}
+
+/// The SNAT range that a node was told; `None` if SNAT is off.
+pub fn snat_ports(config: &Config) -> Option<RangeInclusive<u16>> {
+    let first = u16::try_from(config.snat_first).ok()?;
+    let last = config
+        .snat_count
+        .checked_sub(1)?
+        .checked_add(first.into())?;
+    Some(first..=u16::try_from(last).ok()?)
 }
 
 /// Lifetimes of flows where nothing else is asked for, in ticks.
@@ -79,6 +89,7 @@ mod tests {
             (7, 0, 12)
         );
         assert_eq!((told.snat_first, told.snat_count), (20_000, 10_000));
+        assert_eq!(snat_ports(&told), Some(20_000..=29_999));
         let told = config(&Options::default(), 7, 10 * TICK_NS);
         assert_eq!(told.flags, ConfigFlags::EXTERNAL_CLUSTER_IP);
         assert_eq!(told.takeover_until, 0);

@@ -5,6 +5,7 @@ use lb_ebpf::abi::{ABI_VERSION, BackendStats, ServiceStats, StatusFlags, map};
 use serde::Serialize;
 
 use super::{
+    devices::{self, DeviceRow},
     facts::{Facts, LinkState, ProgramFact},
     snapshot::Snapshot,
     view::Counters,
@@ -34,8 +35,12 @@ pub struct NodeStatus {
     pub sync: Sync,
     /// Where state is pinned.
     pub pins: PinDirectory,
-    /// The programs.
+    /// The programs at the cgroup.
     pub programs: Vec<Program>,
+    /// Settings of this host that stand in the way of packets, one sentence each.
+    pub host: Vec<String>,
+    /// Devices that packet programs are meant for.
+    pub devices: Vec<DeviceRow>,
     /// The maps.
     pub maps: Vec<MapFill>,
     /// What is programmed.
@@ -51,6 +56,8 @@ pub struct Kernel {
     pub release: String,
     /// Whether `bpf_set_retval` exists (5.18).
     pub set_retval: bool,
+    /// Whether TCX links exist (6.6).
+    pub tcx: bool,
     /// What does not work as it should on this kernel, one sentence each.
     pub degradations: Vec<&'static str>,
 }
@@ -151,7 +158,8 @@ pub struct Programmed {
 pub fn describe(snapshot: &Snapshot, facts: &Facts) -> NodeStatus {
     let status = &snapshot.status;
     let synced = status.flags & StatusFlags::SYNCED != 0;
-    let problems = problems(facts, synced);
+    let mut problems = problems(facts, synced);
+    problems.extend(devices::problems(&snapshot.devices, &facts.devices));
     let ago = |at: u64| (at != 0).then(|| facts.now_ns.saturating_sub(at) / 1_000_000_000);
     let backends = snapshot.backends.iter().filter(|b| b.flags != 0).count();
     NodeStatus {
@@ -163,6 +171,7 @@ pub fn describe(snapshot: &Snapshot, facts: &Facts) -> NodeStatus {
         kernel: Kernel {
             release: facts.kernel.clone(),
             set_retval: facts.features.set_retval,
+            tcx: facts.features.tcx,
             degradations: degradations(facts),
         },
         versions: Versions {
@@ -188,6 +197,8 @@ pub fn describe(snapshot: &Snapshot, facts: &Facts) -> NodeStatus {
             epoch: snapshot.epoch,
         },
         programs: facts.programs.iter().map(program).collect(),
+        host: facts.host.clone(),
+        devices: devices::rows(&snapshot.devices, &facts.devices),
         maps: maps(snapshot, facts, backends),
         programmed: Programmed {
             service_ports: snapshot.infos.len(),
@@ -230,6 +241,12 @@ fn degradations(facts: &Facts) -> Vec<&'static str> {
     if !facts.features.set_retval {
         degradations
             .push("a refused connect returns EPERM, not ECONNREFUSED (fixed by Linux 5.18)");
+    }
+    if !facts.features.tcx {
+        degradations.push(
+            "programs at devices are classic TC filters, which others may remove or precede \
+             (fixed by Linux 6.6)",
+        );
     }
     degradations
 }

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 const CONTROLLER: &str = env!("CARGO_BIN_EXE_lb-controller");
 const LBCTL: &str = env!("CARGO_BIN_EXE_lbctl");
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 const MANIFESTS: &str = "
 apiVersion: v1
@@ -50,16 +50,16 @@ spec:
 ";
 
 /// A node of its own: pin directory, cgroup, manifests, controller.
-struct Node {
+pub(crate) struct Node {
     bpffs: PathBuf,
     cgroup: PathBuf,
-    manifests: PathBuf,
+    pub(crate) manifests: PathBuf,
     controller: Option<Child>,
 }
 
 impl Node {
     /// `None`, with the reason printed, where this cannot run.
-    fn new(name: &str) -> Option<Self> {
+    pub(crate) fn new(name: &str) -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
             println!("skipped: not root");
             return None;
@@ -80,7 +80,7 @@ impl Node {
     }
 
     /// `false`, with the reason printed, if the controller has no BPF object.
-    fn start(&mut self) -> bool {
+    pub(crate) fn start(&mut self) -> bool {
         // In a network namespace of its own: it attaches programs to devices.
         let mut command = Command::new("unshare");
         command
@@ -111,14 +111,14 @@ impl Node {
         }
     }
 
-    fn lbctl(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn lbctl(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(LBCTL);
         command.arg("--bpffs").arg(&self.bpffs).args(arguments);
         command.output().expect("lbctl runs")
     }
 
     /// Standard output of a call that succeeds.
-    fn text(&self, arguments: &[&str]) -> String {
+    pub(crate) fn text(&self, arguments: &[&str]) -> String {
         let output = self.lbctl(arguments);
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         String::from_utf8(output.stdout).expect("UTF-8")
@@ -138,7 +138,7 @@ impl Node {
         command.output().expect("unshare runs");
     }
 
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.controller.take() {
             child
                 .kill()
@@ -225,7 +225,11 @@ fn unprivileged_callers_learn_what_they_lack() {
         return;
     }
     let copy = node.manifests.join("lbctl");
-    fs::copy(LBCTL, &copy).expect("a copy that everybody may run");
+    // By another process: while this one has the copy open, one that another test starts
+    // may inherit it, and a file open for writing cannot be run.
+    let copied = Command::new("cp").arg(LBCTL).arg(&copy).status();
+    let copied = copied.expect("cp runs");
+    assert!(copied.success(), "a copy that everybody may run");
     let mut command = Command::new(&copy);
     command
         .arg("--bpffs")

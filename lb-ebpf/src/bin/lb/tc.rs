@@ -13,7 +13,7 @@ use aya_ebpf::{
     },
     helpers::generated::{
         bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room,
-        bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes,
+        bpf_skb_change_head, bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes,
     },
     macros::classifier,
     programs::TcContext,
@@ -21,7 +21,7 @@ use aya_ebpf::{
 use lb_ebpf::{
     abi::PacketEvent,
     checksum::Delta,
-    packet::{ETHERNET, Packet, Place, Verdict},
+    packet::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet, Place, Verdict},
     pipeline,
     route::{Query, Route},
 };
@@ -115,6 +115,34 @@ impl<A: At> Packet for Buffer<A> {
     #[inline(always)]
     fn ifindex(&self) -> u32 {
         field!(self.skb, ifindex) as u32
+    }
+
+    #[inline(always)]
+    fn network(&self) -> Option<(usize, bool)> {
+        let protocol = field!(self.skb, protocol) as u16;
+        let v4 = match u16::from_be(protocol) {
+            ETHERTYPE_IPV4 => true,
+            ETHERTYPE_IPV6 => false,
+            _ => return None,
+        };
+        // Where generic XDP had to copy a packet, the kernel shows it to TC without its
+        // Ethernet header (`skb_pp_cow_data` does not copy `mac_len`; seen in 6.18).
+        let ethernet = self.half(ETHERNET - 2)? == protocol;
+        Some((if ethernet { ETHERNET } else { 0 }, v4))
+    }
+
+    #[inline(always)]
+    fn complete(&mut self) -> Option<usize> {
+        let protocol = field!(self.skb, protocol) as u16;
+        if self.half(ETHERNET - 2)? == protocol {
+            return Some(0);
+        }
+        // Also makes `mac_len` right. The addresses are lost, but have been looked at.
+        // SAFETY: the context is this hook's.
+        if unsafe { bpf_skb_change_head(self.skb, ETHERNET as u32, 0) } != 0 {
+            return None;
+        }
+        self.set_half(ETHERNET - 2, protocol).then_some(ETHERNET)
     }
 
     #[inline(always)]

@@ -13,7 +13,7 @@ use aya_ebpf::{
 use lb_ebpf::{
     abi::PacketEvent,
     checksum::{self, Delta},
-    packet::{ETHERNET, Packet, Place, Verdict},
+    packet::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet, Place, Verdict},
     pipeline,
     route::{Query, Route},
 };
@@ -38,6 +38,20 @@ impl Packet for Frame {
     #[inline(always)]
     fn ifindex(&self) -> u32 {
         self.ctx.ingress_ifindex() as u32
+    }
+
+    #[inline(always)]
+    fn network(&self) -> Option<(usize, bool)> {
+        match u16::from_be(self.half(ETHERNET - 2)?) {
+            ETHERTYPE_IPV4 => Some((ETHERNET, true)),
+            ETHERTYPE_IPV6 => Some((ETHERNET, false)),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn complete(&mut self) -> Option<usize> {
+        Some(0)
     }
 
     #[inline(always)]
