@@ -17,6 +17,8 @@ mod conntrack;
 mod external_policy;
 #[path = "conformance/fidelity.rs"]
 mod fidelity;
+#[path = "conformance/invalid_packets.rs"]
+mod invalid_packets;
 #[path = "conformance/load_balancers.rs"]
 mod load_balancers;
 #[path = "conformance/networking.rs"]
@@ -25,6 +27,8 @@ mod networking;
 mod node_ports;
 #[path = "conformance/policy.rs"]
 mod policy;
+#[path = "conformance/rolling_update.rs"]
+mod rolling_update;
 #[path = "conformance/scenario.rs"]
 mod scenario;
 #[path = "conformance/second_family.rs"]

@@ -8,7 +8,15 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+#[path = "north_south/dsr.rs"]
+mod dsr;
+#[path = "north_south/failures.rs"]
+mod failures;
 #[path = "north_south/matrix.rs"]
 mod matrix;
+#[path = "north_south/path.rs"]
+mod path;
+#[path = "north_south/pods.rs"]
+mod pods;
 #[path = "north_south/stage.rs"]
 mod stage;

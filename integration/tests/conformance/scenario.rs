@@ -9,7 +9,7 @@ use std::{
 pub(crate) use lb_integration::client::{Client, tcp, udp};
 use lb_integration::{
     agent::{ServeOptions, dial::Dial},
-    cluster::Pod,
+    cluster::{Outside, Pod},
     process::Process,
     workload::{self, Service},
 };
@@ -142,6 +142,11 @@ impl Scenario {
     /// A client outside the cluster, behind the nodes' router.
     pub(crate) fn outside_client(&self) -> Client {
         Client::new(self.suite.outside.control().unwrap())
+    }
+
+    /// A place outside that no other test uses.
+    pub(crate) fn new_outside(&self, name: &str) -> Outside {
+        self.suite.cluster.outside(name).unwrap()
     }
 
     /// The addresses of the client outside.

@@ -2,12 +2,14 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     thread,
+    time::Duration,
 };
 
 use lb_integration::{
     Cluster, PodNetwork,
-    client::Client,
+    client::{Client, tcp, udp},
     cluster::{Outside, Pod},
     objects::{ControlPlane, Objects},
     process::Process,
@@ -19,6 +21,9 @@ use lb_integration::{
 const NAMESPACE: &str = "default";
 /// Where hosts serve; pods serve on port 80.
 const HOST_PORT: u16 = 18_080;
+
+/// How long proxies may take to start: kernels verify large programs slowly.
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// How the proxy takes packets from a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,8 +121,7 @@ impl Stage {
         let launch = |node| ProxyUnderTest::launch(node, &options).unwrap();
         let mut proxies: Vec<_> = cluster.nodes().iter().map(|node| launch(node)).collect();
         for (node, proxy) in cluster.nodes().iter().zip(&mut proxies) {
-            let limit = std::time::Duration::from_secs(60);
-            proxy.wait_healthy(node, limit).unwrap();
+            proxy.wait_healthy(node, START_LIMIT).unwrap();
         }
         let outside = cluster.outside("user").unwrap();
         Self {
@@ -130,6 +134,26 @@ impl Stage {
             next: 0,
             cluster,
         }
+    }
+
+    /// A stage that the tests of this binary use one after the other: starting proxies takes
+    /// long. Nothing drops it; the harness removes its cluster when the process ends.
+    pub(crate) fn shared(xdp: Xdp) -> MutexGuard<'static, Self> {
+        static NATIVE: OnceLock<Mutex<Stage>> = OnceLock::new();
+        static GENERIC: OnceLock<Mutex<Stage>> = OnceLock::new();
+        static OFF: OnceLock<Mutex<Stage>> = OnceLock::new();
+        let cell = match xdp {
+            Xdp::Native => &NATIVE,
+            Xdp::Generic => &GENERIC,
+            Xdp::Off => &OFF,
+        };
+        let profile = Profile {
+            xdp,
+            ..Profile::default()
+        };
+        let stage = cell.get_or_init(|| Mutex::new(Self::new(profile, &[])));
+        // A test that failed has left its own objects behind, which bother nobody.
+        stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the proxy is ours.
@@ -174,16 +198,52 @@ impl Stage {
         self.control_plane.remove_pods(NAMESPACE, names).unwrap();
     }
 
+    /// Makes a backend an endpoint of the Services that select `app`, instead of those that
+    /// select its name.
+    pub(crate) fn select(&mut self, name: &str, app: &str) {
+        let change = |pod: &mut workload::Pod| {
+            pod.labels.insert("app".to_owned(), app.to_owned());
+        };
+        let changed = self.control_plane.change_pod(NAMESPACE, name, change);
+        changed.unwrap();
+    }
+
+    /// Kills all proxies, which leaves no chance to tidy up.
+    pub(crate) fn kill_proxies(&mut self) {
+        for mut proxy in self.proxies.drain(..) {
+            proxy.process().kill();
+        }
+    }
+
+    /// Starts proxies where there are none.
+    pub(crate) fn start_proxies(&mut self) {
+        let nodes = self.cluster.nodes();
+        let start = |node| ProxyUnderTest::launch(node, &self.options).unwrap();
+        self.proxies = nodes.iter().map(|node| start(node)).collect();
+        for (node, proxy) in nodes.iter().zip(&mut self.proxies) {
+            proxy.wait_healthy(node, START_LIMIT).unwrap();
+        }
+    }
+
     /// The backend of this name.
     pub(crate) fn pod(&self, name: &str) -> &Pod {
         let found = self.backends.iter().find(|b| b.pod.name() == name);
         &found.unwrap().pod
     }
 
-    /// Ends the server of a backend.
+    /// Ends the server of a backend, which stays published.
     pub(crate) fn stop(&mut self, name: &str) {
         let found = self.backends.iter_mut().find(|b| b.pod.name() == name);
         found.unwrap().server.kill();
+    }
+
+    /// Takes a backend and the Services that selected it away.
+    pub(crate) fn clear(&mut self, name: &str, services: &[&Service]) {
+        for service in services {
+            self.delete(service);
+        }
+        self.withdraw(&[name]);
+        self.backends.retain(|backend| backend.pod.name() != name);
     }
 
     /// A Service that selects the pods published as `app`, under every kind of address, TCP and
@@ -223,6 +283,23 @@ impl Stage {
 
     pub(crate) fn delete(&mut self, service: &Service) {
         self.control_plane.delete(service.object()).unwrap();
+    }
+
+    /// A Service of its own over one backend, which the client outside reaches.
+    pub(crate) fn serving(&mut self, node: usize, name: &str) -> (Service, Frontends) {
+        self.backend(node, name);
+        let (service, frontends) = self.service(name, name);
+        self.apply(&service);
+        self.wait_for(&frontends, name);
+        (service, frontends)
+    }
+
+    /// Waits until the client outside reaches a backend everywhere.
+    pub(crate) fn wait_for(&mut self, frontends: &Frontends, name: &str) {
+        for (_, to) in self.addresses(frontends) {
+            self.user.reaches(&tcp(to), &[name]);
+            self.user.reaches(&udp(to), &[name]);
+        }
     }
 
     /// The node's addresses with a port.
