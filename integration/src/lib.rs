@@ -11,6 +11,7 @@
 //! * [`apiserver`]: a stand-in for the Kubernetes API server, with fault injection.
 //! * [`proxy`]: the service proxy under test, ours or any other, one per node.
 //! * [`scene`]: all of it on one node with one Service.
+//! * [`packets`]: packet rows, run by the pure pipeline and by the real programs.
 //!
 //! Needs root, cgroup v2 and iproute2. Nothing outside the namespaces, the cgroups and the bpffs
 //! directories named after a cluster's [`prefix::Prefix`] is changed; [`teardown`] removes them
@@ -28,6 +29,7 @@ pub mod demo;
 pub mod ip;
 pub mod netns;
 pub mod objects;
+pub mod packets;
 pub mod prefix;
 pub mod process;
 pub mod proxy;
