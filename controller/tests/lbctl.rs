@@ -3,6 +3,8 @@
 
 #[path = "lbctl/builder.rs"]
 mod builder;
+#[path = "lbctl/flows.rs"]
+mod flows;
 #[path = "lbctl/hostile.rs"]
 mod hostile;
 #[path = "lbctl/live.rs"]

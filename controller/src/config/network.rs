@@ -85,6 +85,7 @@ impl NetworkArgs {
             // A tick is a little more than a second.
             rejects_per_tick: self.rejects_per_second,
             external_cluster_ip: self.external_cluster_ip,
+            ..Options::default()
         }
     }
 }

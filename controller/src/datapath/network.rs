@@ -8,18 +8,15 @@ pub(crate) mod report;
 use std::{
     collections::HashMap,
     net::{IpAddr, UdpSocket},
-    time::Duration,
 };
 
 use lb_ebpf::abi::{Addr, Device, DeviceClass, DeviceFlags, map};
-use nix::time::{ClockId, clock_gettime};
 use tracing::warn;
 
 use self::report::DeviceReport;
-use super::{Datapath, DatapathError};
+use super::{Datapath, DatapathError, now_monotonic_ns};
 use crate::{
     apply::ApplyError,
-    conntrack::Lifetimes,
     devices::{
         Inventory, NodeDevice, Options, attachments, classify, config, node_addresses, preflight,
         release, reserve, snat_ports,
@@ -60,8 +57,6 @@ impl Network {
                 tell network namespaces apart (5.14)");
             0
         });
-        let started_ns = clock_gettime(ClockId::CLOCK_MONOTONIC)
-            .map_or(0, |now| Duration::from(now).as_nanos() as u64);
         let devices = classify(&inventory, &options);
         Self {
             told: options.node_ips.clone(),
@@ -69,7 +64,7 @@ impl Network {
             options,
             inventory,
             host_netns,
-            started_ns,
+            started_ns: now_monotonic_ns(),
             devices,
             links: DeviceLinks::default(),
             reports: Vec::new(),
@@ -117,8 +112,8 @@ impl Network {
     }
 
     /// Writes the maps. Programs that are attached see each entry change by itself.
-    fn write(&self, maps: &Maps, lifetimes: Lifetimes) -> Result<(), DatapathError> {
-        let told = config(&self.options, lifetimes, self.host_netns, self.started_ns);
+    fn write(&self, maps: &Maps) -> Result<(), DatapathError> {
+        let told = config(&self.options, self.host_netns, self.started_ns);
         maps.config.set(0, told);
         let addresses = node_addresses(&self.inventory, &self.options);
         let addresses = addresses.iter().map(|(ip, bits)| (Addr::from(*ip), *bits));
@@ -196,7 +191,7 @@ impl Datapath {
     }
 
     pub(super) fn write_network(&self) -> Result<(), DatapathError> {
-        self.place.network.write(&self.maps, self.place.lifetimes)
+        self.place.network.write(&self.maps)
     }
 
     /// Brings attachments at devices in step; the maps have been written.

@@ -3,6 +3,10 @@
 use std::{collections::BTreeMap, fmt, net::IpAddr, ops::RangeInclusive, time::Duration};
 
 use super::{NodePortAddresses, Patterns};
+use crate::{
+    config::ConntrackArgs,
+    conntrack::{Lifetimes, lifetimes},
+};
 
 /// Choices about devices, addresses and packets.
 #[derive(Clone, Debug)]
@@ -11,8 +15,7 @@ pub struct Options {
     pub uplinks: Patterns,
     /// Which devices lead to pods.
     pub pods: Patterns,
-    /// Addresses of this node, the first of a family that it has counts; otherwise they
-    /// are found out.
+    /// Addresses of this node, at most one a family; empty: found out.
     pub node_ips: Vec<IpAddr>,
     /// Where NodePorts are served.
     pub node_ports: NodePortAddresses,
@@ -30,6 +33,8 @@ pub struct Options {
     pub rejects_per_tick: u32,
     /// Whether ClusterIPs are served to clients outside the cluster (rule E2).
     pub external_cluster_ip: bool,
+    /// Lifetimes of flows in ticks.
+    pub lifetimes: Lifetimes,
 }
 
 impl Default for Options {
@@ -46,6 +51,7 @@ impl Default for Options {
             takeover: Duration::ZERO,
             rejects_per_tick: 1000,
             external_cluster_ip: true,
+            lifetimes: lifetimes(&ConntrackArgs::default()),
         }
     }
 }

@@ -5,10 +5,10 @@ use std::ops::RangeInclusive;
 use lb_ebpf::abi::{Config, ConfigFlags, TICK_NS};
 
 use super::Options;
-use crate::conntrack::{Lifetimes, ticks};
+use crate::conntrack::ticks;
 
 /// What the packet programs are told about this node. `now_ns` is the monotonic clock.
-pub fn config(options: &Options, lifetimes: Lifetimes, host_netns: u64, now_ns: u64) -> Config {
+pub fn config(options: &Options, host_netns: u64, now_ns: u64) -> Config {
     let (first, last) = (*options.snat_ports.start(), *options.snat_ports.end());
     let takeover_until = if options.takeover.is_zero() {
         0
@@ -27,7 +27,7 @@ pub fn config(options: &Options, lifetimes: Lifetimes, host_netns: u64, now_ns: 
         takeover_until,
         rejects_per_tick: options.rejects_per_tick,
         reserved: 0,
-        lifetimes,
+        lifetimes: options.lifetimes,
     }
 }
 
@@ -49,22 +49,20 @@ mod tests {
 
     #[test]
     fn config_says_what_was_asked_for() {
-        const LIFETIMES: Lifetimes = [1, 2, 3, 4, 5, 6];
         let options = Options {
             takeover: Duration::from_nanos(2 * TICK_NS),
             external_cluster_ip: false,
             ..Options::default()
         };
-        let told = config(&options, LIFETIMES, 7, 10 * TICK_NS + 5);
+        let told = config(&options, 7, 10 * TICK_NS + 5);
         assert_eq!(
             (told.host_netns, told.flags, told.takeover_until),
             (7, 0, 12)
         );
         assert_eq!((told.snat_first, told.snat_count), (20_000, 10_000));
         assert_eq!(snat_ports(&told), Some(20_000..=29_999));
-        let told = config(&Options::default(), LIFETIMES, 7, 10 * TICK_NS);
+        let told = config(&Options::default(), 7, 10 * TICK_NS);
         assert_eq!(told.flags, ConfigFlags::EXTERNAL_CLUSTER_IP);
         assert_eq!(told.takeover_until, 0);
-        assert_eq!(told.lifetimes, LIFETIMES);
     }
 }

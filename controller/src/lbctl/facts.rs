@@ -22,6 +22,7 @@ use crate::{
     devices::{preflight, snat_ports},
     kernel::{self, Features},
     loader::PROGRAMS,
+    maps::{Access, Maps},
     pins::{DevicePin, Mechanism, Pins},
     sys,
 };
@@ -50,6 +51,8 @@ pub struct Facts {
     pub programs: Vec<ProgramFact>,
     /// Kernel memory of maps in bytes, by name.
     pub memory: HashMap<&'static str, u64>,
+    /// Elements in use, and how many fit, of maps that programs fill, by name.
+    pub filled: HashMap<&'static str, (u64, u64)>,
     /// Attachments at devices.
     pub devices: DeviceFacts,
     /// Settings of this host that stand in the way of packets, one sentence each.
@@ -133,12 +136,41 @@ pub(super) fn gather(root: &Path, snapshot: &Snapshot, now_ns: u64) -> Facts {
         pins: pins.dir().to_path_buf(),
         programs,
         memory,
+        filled: filled(&pins.epoch(snapshot.epoch)),
         devices: DeviceFacts {
             links: device_links(&pins),
             reasons: pins.reasons(),
         },
         host: host(snapshot),
     }
+}
+
+/// Counts elements; what cannot be read is left out.
+fn filled(epoch: &Path) -> HashMap<&'static str, (u64, u64)> {
+    let Ok(maps) = Maps::open(epoch, Access::Read) else {
+        return HashMap::new();
+    };
+    let counted = [
+        (
+            map::CONNTRACK,
+            maps.conntrack.count(),
+            maps.conntrack.max_entries(),
+        ),
+        (
+            map::HALF_OPEN,
+            maps.half_open.count(),
+            maps.half_open.max_entries(),
+        ),
+        (
+            map::FRAGMENTS,
+            maps.fragments.count(),
+            maps.fragments.max_entries(),
+        ),
+    ];
+    let counted = counted.into_iter();
+    counted
+        .filter_map(|(name, used, capacity)| Some((name, (used.ok()?, capacity.into()))))
+        .collect()
 }
 
 fn program(pins: &Pins, name: &'static str) -> ProgramFact {

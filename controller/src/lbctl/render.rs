@@ -1,8 +1,12 @@
 //! Text for people; one file a verb.
 
+pub(super) mod affinity;
 pub(super) mod backends;
 pub(super) mod by_service;
+pub(super) mod drops;
+pub(super) mod flows;
 pub(super) mod list;
+pub(super) mod maglev;
 mod status;
 
 use std::{fmt::Display, net::IpAddr};

@@ -152,6 +152,19 @@ impl Snapshot {
         Some(super::words::name(name)).filter(|name| id != 0 && !name.is_empty())
     }
 
+    /// What is known of a service.
+    pub(super) fn info(&self, id: u32) -> Option<&ServiceInfo> {
+        let index = self.infos.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        self.infos.get(index).map(|(_, info)| info)
+    }
+
+    /// `NAMESPACE/NAME` of a service.
+    pub(super) fn service_name(&self, id: u32) -> Option<String> {
+        let info = self.info(id)?;
+        let [namespace, name] = [&info.namespace, &info.name].map(super::words::name);
+        Some(format!("{namespace}/{name}"))
+    }
+
     /// The sources that a service admits, in the order of the map.
     pub(super) fn source_ranges_of(&self, id: u32) -> impl Iterator<Item = &SourceRangeKey> {
         let start = (self.source_ranges).partition_point(|key| key.range.service_id < id);
@@ -224,7 +237,7 @@ pub fn read(root: &Path) -> Result<Snapshot, LbctlError> {
     let pins = Pins::new(root);
     let mut latest = None;
     for _ in 0..2 {
-        let Some((epoch, maps)) = current(&pins)? else {
+        let Some((epoch, maps)) = current(&pins, Access::Read)? else {
             continue;
         };
         let snapshot = Snapshot::of(epoch, maps)?;
@@ -236,8 +249,17 @@ pub fn read(root: &Path) -> Result<Snapshot, LbctlError> {
     latest.ok_or_else(|| why_nothing(root, &pins))
 }
 
-fn current(pins: &Pins) -> Result<Option<(u32, Maps)>, LbctlError> {
-    pins.current(Access::Read).map_err(|error| match &error {
+/// Opens the maps that are in force below `root`.
+pub(super) fn open(root: &Path, access: Access) -> Result<Maps, LbctlError> {
+    let pins = Pins::new(root);
+    match current(&pins, access)? {
+        Some((_, maps)) => Ok(maps),
+        None => Err(why_nothing(root, &pins)),
+    }
+}
+
+fn current(pins: &Pins, access: Access) -> Result<Option<(u32, Maps)>, LbctlError> {
+    pins.current(access).map_err(|error| match &error {
         MapsError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
             LbctlError::Privileges(pins.dir().display().to_string())
         }

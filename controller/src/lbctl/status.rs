@@ -233,6 +233,14 @@ fn problems(facts: &Facts, synced: bool) -> Vec<String> {
     if cgroups.len() > 1 {
         problems.push("the programs are attached to different cgroups".to_owned());
     }
+    if let Some((used, capacity)) = facts.filled.get(map::CONNTRACK)
+        && used * 20 >= capacity * 19
+    {
+        problems.push(format!(
+            "connection tracking is full ({used} of {capacity} entries): new connections can \
+             be forgotten before old ones"
+        ));
+    }
     problems
 }
 
@@ -274,7 +282,7 @@ fn maps(snapshot: &Snapshot, facts: &Facts, backends: usize) -> Vec<MapFill> {
         .iter()
         .map(|word| u64::from(word.count_ones()))
         .sum();
-    let fill = |name| -> Option<(u64, u64)> {
+    let fill = |name: &'static str| -> Option<(u64, u64)> {
         Some(match name {
             map::SERVICES => (snapshot.frontends.len() as u64, capacity.frontends.into()),
             map::MAGLEV => (tables, capacity.maglev.into()),
@@ -283,11 +291,11 @@ fn maps(snapshot: &Snapshot, facts: &Facts, backends: usize) -> Vec<MapFill> {
             map::ZONES => (snapshot.zones.len() as u64, snapshot.zones_capacity.into()),
             map::FILTER => (bits, snapshot.filter.len() as u64 * 64),
             map::AFFINITY => (snapshot.affinity.0.into(), snapshot.affinity.1.into()),
-            _ => return None,
+            _ => *facts.filled.get(name)?,
         })
     };
     let describe = |name: &&'static str| {
-        let fill = fill(*name);
+        let fill = fill(name);
         MapFill {
             name,
             used: fill.map(|(used, _)| used),

@@ -6,8 +6,7 @@ use std::{
 };
 
 use lb_controller::{
-    config::ConntrackArgs,
-    conntrack::{FlowSizes, lifetimes},
+    conntrack::FlowSizes,
     datapath::{Datapath, Network, Place, cleanup},
     devices::{Inventory, Options, XdpMode, watch::Watcher},
     kernel::Features,
@@ -56,7 +55,6 @@ fn place(node: &Node, tcx: bool) -> Place {
             half_open: 1024,
             fragments: 64,
         },
-        lifetimes: lifetimes(&ConntrackArgs::default()),
         node_name: "swapped".into(),
         source: "files",
         network: Network::new(options, look()),

@@ -12,7 +12,7 @@ use zerocopy::FromBytes;
 use crate::snapshot::{USUAL, cluster, facts};
 
 /// Elements made of `bytes`, cycling through them.
-fn elements<T: FromBytes>(bytes: &[u8], count: usize) -> Vec<T> {
+pub(crate) fn elements<T: FromBytes>(bytes: &[u8], count: usize) -> Vec<T> {
     let mut source = bytes.iter().copied().cycle();
     (0..count)
         .map(|_| {

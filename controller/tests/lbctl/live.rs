@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_controller::{exit::Exit, kernel};
+use lb_controller::{conntrack::Clock, exit::Exit, kernel, maps::Access, pins::Pins};
+use lb_ebpf::abi::{
+    Addr, ConntrackEntry, ConntrackFlags, ConntrackKey, ConntrackState, Lifetime, NextHop, Port,
+};
 use serde_json::Value;
 
 const CONTROLLER: &str = env!("CARGO_BIN_EXE_lb-controller");
@@ -288,4 +291,84 @@ fn service(index: u32) -> String {
          {{clusterIP: {ip}, clusterIPs: [{ip}], ipFamilies: [IPv4], ports: [{{port: 80, protocol: \
          TCP}}]}}\n"
     )
+}
+
+#[test]
+fn flushed_flows_are_gone_in_both_directions_and_others_stay() {
+    let Some(mut node) = Node::new("flush") else {
+        return;
+    };
+    if !node.start() {
+        return;
+    }
+    let pins = Pins::new(&node.bpffs);
+    let (_, maps) = pins
+        .current(Access::Write)
+        .expect("readable")
+        .expect("maps");
+    let now = Clock::new([0; Lifetime::COUNT]).now;
+    for (client, table) in [
+        ("198.51.100.7", &maps.conntrack),
+        ("198.51.100.8", &maps.conntrack),
+        ("198.51.100.7", &maps.half_open),
+    ] {
+        for (key, entry) in flow(client, table.max_entries(), now) {
+            assert!(table.insert_new(&key, &entry).expect("writable"));
+        }
+    }
+    let flows = |node: &Node| {
+        let answer = json(&node.lbctl(&["conntrack", "list", "-o", "json"]));
+        answer["flows"].as_array().expect("flows").len()
+    };
+    assert_eq!(flows(&node), 3);
+    let status = json(&node.lbctl(&["status", "-o", "json"]));
+    let fills = status["maps"].as_array().expect("maps");
+    let fill = fills.iter().find(|map| map["name"] == "CONNTRACK");
+    assert_eq!(fill.expect("it is listed")["used"], 4);
+
+    let refused = node.lbctl(&["conntrack", "flush"]);
+    assert_eq!(refused.status.code(), Some(Exit::Usage as i32));
+    assert_eq!(flows(&node), 3);
+    let flushed = node.text(&["conntrack", "flush", "--client", "198.51.100.7"]);
+    assert_eq!(flushed, "2 flows forgotten\n");
+    assert_eq!(flows(&node), 1);
+    assert_eq!(maps.conntrack.dump().expect("readable").len(), 2);
+    let flushed = json(&node.lbctl(&["conntrack", "flush", "--all", "-o", "json"]));
+    assert_eq!(flushed["deleted"], 1);
+    let again = node.lbctl(&["affinity", "flush", "--all"]);
+    assert_eq!(again.stdout, b"0 clients forgotten\n");
+    assert!(again.status.success());
+}
+
+/// Both halves of a proven flow; `number` tells flows of one client apart.
+fn flow(client: &str, number: u32, now: u32) -> [(ConntrackKey, ConntrackEntry); 2] {
+    let addr = |text: &str| Addr::from(text.parse::<std::net::IpAddr>().expect("an address"));
+    let key = ConntrackKey {
+        src: addr(client),
+        dst: addr("192.0.2.40"),
+        src_port: Port::new(number as u16 ^ (number >> 16) as u16),
+        dst_port: Port::new(80),
+        protocol: 6,
+        reserved: [0; 3],
+    };
+    let entry = ConntrackEntry {
+        src: key.src,
+        dst: addr("10.244.0.5"),
+        src_port: key.src_port,
+        dst_port: Port::new(8080),
+        flags: ConntrackFlags::INITIATOR,
+        state: ConntrackState::REPLIED | ConntrackState::ESTABLISHED,
+        last_seen: now,
+        created: now,
+        service_id: 0,
+        slot: 0,
+        generation: 0,
+        proof: 0,
+        proof_end: 0,
+        seal: 0,
+        hop: NextHop::UNKNOWN,
+        mtu: 0,
+    }
+    .sealed(&key);
+    [(key, entry), entry.mirror(&key)]
 }

@@ -202,13 +202,18 @@ pub(crate) fn facts() -> Facts {
             set_retval: true,
             tcx: true,
         },
-        pins: PathBuf::from("/sys/fs/bpf/lb/abi1"),
+        pins: PathBuf::from("/sys/fs/bpf/lb/abi2"),
         controller: Some(4711),
         programs: vec![attached("lb_release", 51), attached("lb_connect4", 52)],
         memory: HashMap::from([
             ("SERVICES", 12_345),
             ("MAGLEV", 8 << 20),
             ("CONNECTED", 480),
+        ]),
+        filled: HashMap::from([
+            ("CONNTRACK", (1234, 262_144)),
+            ("HALF_OPEN", (56, 65_536)),
+            ("FRAGMENTS", (0, 8192)),
         ]),
         devices: DeviceFacts {
             links: [

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::snapshot::{OTHER, USUAL, cluster, facts};
 
-fn run(snapshot: &Snapshot, arguments: &str, style: Style) -> Answer {
+pub(crate) fn run(snapshot: &Snapshot, arguments: &str, style: Style) -> Answer {
     let words = std::iter::once("lbctl").chain(arguments.split_whitespace());
     let cli = Cli::try_parse_from(words).expect("a valid command line");
     report(&cli.command, cli.output, snapshot, style).expect("an answer")
@@ -35,7 +35,7 @@ fn plain(arguments: &str) -> Answer {
     run(&cluster(USUAL), arguments, Style::Plain)
 }
 
-fn same_as_file(name: &str, text: &str) {
+pub(crate) fn same_as_file(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/lbctl/golden")
         .join(name);
@@ -107,6 +107,7 @@ fn status_names_what_is_wrong() {
     facts.programs[0].cgroup_id = None;
     facts.programs[0].cgroup = None;
     facts.programs[1].state = LinkState::Missing;
+    facts.filled.insert("CONNTRACK", (262_140, 262_144));
     facts.features.tcx = false;
     facts.devices.links[0].1 = LinkState::Detached;
     facts.devices.links[2].1 = LinkState::Unreadable;
