@@ -8,7 +8,6 @@ use std::{
 };
 
 use lb_integration::{
-    PodNetwork,
     agent::{
         dial::Dial,
         socket::{Family, Protocol},
@@ -88,11 +87,13 @@ fn replies_do_not_pass_the_node_that_was_dialled() {
             .tool_output("cat", &["/sys/class/net/eth0/address"])
             .unwrap();
         let rules = format!(
-            "table netdev bypass {{ chain ingress {{
+            "table netdev bypass {{
+            chain ingress {{
                 type filter hook ingress device \"node-1\" priority 0; policy accept;
                 ether saddr {} ip daddr 198.51.100.0/24 drop
                 ether saddr {} ip6 daddr 2001:db8:100::/48 drop
-            }} }}",
+            }}
+            }}",
             mac.trim(),
             mac.trim()
         );
@@ -164,21 +165,4 @@ fn hybrid_is_direct_for_tcp_alone() {
             stage.user.is_seen_as(&udp(to), &node);
         }
     });
-}
-
-#[test]
-fn backends_behind_a_tunnel_are_reached_without_direct_return() {
-    let profile = Profile {
-        xdp: Xdp::Off,
-        pods: PodNetwork::Bridged,
-        overlay: true,
-        nodes: 3,
-    };
-    let mut stage = Stage::new(profile, &[]);
-    let (_service, frontends) = serving(&mut stage, "tunnelled", "dsr");
-    let own = stage.outside.addresses();
-    for (kind, to) in stage.addresses(&frontends) {
-        let seen = stage.user.source_seen(&tcp(to));
-        assert!(!own.contains(&seen), "{kind} {to}: {seen}");
-    }
 }

@@ -44,6 +44,7 @@ pub(crate) struct Profile {
 
 /// The scene of one test. Pods go before the cluster they are part of: fields drop in order.
 pub(crate) struct Stage {
+    pub(crate) profile: Profile,
     /// A client outside.
     pub(crate) user: Client,
     /// Where it is.
@@ -125,6 +126,7 @@ impl Stage {
         }
         let outside = cluster.outside("user").unwrap();
         Self {
+            profile,
             user: Client::new(outside.control().unwrap()),
             outside,
             control_plane: ControlPlane::new(Box::new(manifests)),
