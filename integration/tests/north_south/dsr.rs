@@ -13,6 +13,7 @@ use lb_integration::{
         socket::{Family, Protocol},
     },
     client::{tcp, udp},
+    cluster::CniRules,
     workload::Service,
 };
 
@@ -163,6 +164,57 @@ fn hybrid_is_direct_for_tcp_alone() {
         let node = stage.cluster.node(0).addresses();
         for (_, to) in stage.addresses(frontends) {
             stage.user.is_seen_as(&udp(to), &node);
+        }
+    });
+}
+
+#[test]
+fn fragmented_datagrams_pass_although_the_wrapping_takes_room() {
+    in_both_modes("fragments", "dsr", |stage, frontends| {
+        sees_the_client(stage, frontends, udp);
+        for (_, to) in stage.addresses(frontends) {
+            for length in [1_440, 1_460, 2_000, 6_000] {
+                // The first datagram may tell the client's host that the path is narrow.
+                let body = "x".repeat(length);
+                let dial = udp(to).request(format!("echo {body}"));
+                stage.user.reaches(&dial, &[&body]);
+            }
+        }
+    });
+}
+
+#[test]
+fn host_network_backends_answer_directly() {
+    for xdp in [Xdp::Native, Xdp::Off] {
+        let mut stage = stage(xdp);
+        stage.host_backend(BACKEND_NODE, "host");
+        let (service, frontends) = stage.service("host", "host");
+        let service = service.annotation(FORWARDING_MODE, "dsr");
+        stage.apply(&service);
+        stage.wait_for(&frontends, "host");
+        sees_the_client(&mut stage, &frontends, tcp);
+        sees_the_client(&mut stage, &frontends, udp);
+        stage.clear("host", &[&service]);
+    }
+}
+
+#[test]
+fn a_cnis_rules_do_not_stand_in_the_way() {
+    in_both_modes("ruled", "dsr", |stage, frontends| {
+        sees_the_client(stage, frontends, tcp);
+        let nodes = stage.cluster.nodes().iter();
+        let rules: Vec<_> = nodes.map(|node| CniRules::install(node).unwrap()).collect();
+        sees_the_client(stage, frontends, tcp);
+        sees_the_client(stage, frontends, udp);
+        let to = SocketAddr::new(frontends.load_balancer[0], 80);
+        let stream = stage.user.stream(to);
+        for round in 0..4 {
+            stage.cluster.route_vip(to.ip(), round % 2).unwrap();
+            stage.user.stream_works(stream, &format!("round {round}"));
+        }
+        for rules in &rules {
+            assert_eq!(rules.dropped("invalid").unwrap(), 0);
+            assert_eq!(rules.dropped("stranger").unwrap(), 0);
         }
     });
 }

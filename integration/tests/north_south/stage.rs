@@ -180,7 +180,8 @@ impl Stage {
         self.serve_and_publish(pod, HOST_PORT);
     }
 
-    fn serve_and_publish(&mut self, pod: Pod, port: u16) {
+    /// Lets a pod serve on this port, published under its name.
+    pub(crate) fn serve_and_publish(&mut self, pod: Pod, port: u16) {
         let server = pod.serve(&[port], &[port]).unwrap();
         self.publish(&pod, pod.name());
         self.backends.push(Backend { server, pod });
