@@ -22,6 +22,7 @@ use lb_ebpf::{
     abi::PacketEvent,
     checksum::Delta,
     packet::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet, Place, Verdict},
+    parse::{NotOurs, parse},
     pipeline,
     route::{Query, Route},
 };
@@ -76,6 +77,14 @@ macro_rules! field {
 }
 
 impl<A> Buffer<A> {
+    #[inline(always)]
+    const fn new(skb: *mut __sk_buff) -> Self {
+        Self {
+            skb,
+            at: core::marker::PhantomData,
+        }
+    }
+
     #[inline(always)]
     fn data(&self) -> usize {
         field!(self.skb, data) as usize
@@ -274,17 +283,30 @@ impl<A: At> Packet for Buffer<A> {
     }
 }
 
+/// Takes a packet apart, into this CPU's scratch; a number as [`NotOurs::number`] gives it.
+// SAFETY: no other item has this name.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lb_parse_buffer(skb: *mut __sk_buff) -> u32 {
+    // Parsing is the same at every place.
+    let buffer = Buffer::<Ingress>::new(skb);
+    buffer.linearize();
+    let parsed = match scratch() {
+        Some(scratch) => parse(&buffer, &mut scratch.parsed),
+        None => Err(NotOurs::Foreign),
+    };
+    NotOurs::number(parsed)
+}
+
 #[inline(always)]
 fn run<A: At>(ctx: &TcContext) -> i32 {
-    let mut buffer = Buffer::<A> {
-        skb: ctx.as_ptr().cast(),
-        at: core::marker::PhantomData,
-    };
-    buffer.linearize();
+    let skb = ctx.as_ptr().cast();
+    let parsed = NotOurs::from_number(lb_parse_buffer(skb));
     let Some(scratch) = scratch() else {
         return NEXT;
     };
-    match pipeline::run(&mut buffer, &Maps, scratch) {
+    let mut buffer = Buffer::<A>::new(skb);
+    match pipeline::run(&mut buffer, &Maps, parsed, scratch) {
         Verdict::Pass => NEXT,
         Verdict::Drop => DROP,
         // The kernel resolves the neighbour, and waits for one that is not known yet.
