@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use lb_controller::{
     config::ConntrackArgs,
-    conntrack::{FlowSizes, Machine, lifetimes},
+    conntrack::{FlowSizes, Machine},
     datapath::{self, Network, Place},
     devices::{Inventory, Options},
     kernel::Features,
@@ -81,7 +81,6 @@ impl Arena {
             features: Features::probe(),
             affinity_entries: 65_536,
             flow_sizes: FlowSizes::new(&ConntrackArgs::default(), Machine::current()),
-            lifetimes: lifetimes(&ConntrackArgs::default()),
             node_name: name.to_owned(),
             source: "files",
             network: Network::new(Options::default(), Inventory::default()),

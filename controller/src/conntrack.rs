@@ -12,25 +12,26 @@
 
 mod backends;
 mod collector;
+mod dialled;
 mod expiry;
 mod interval;
 mod lifetimes;
 mod parity;
 mod report;
-mod retired;
 mod sizes;
 mod sweep;
 mod table;
 
+pub(crate) use self::table::initiator_key;
 pub use self::{
     backends::{Backends, Programmed},
     collector::Collector,
+    dialled::RetiredFrontends,
     expiry::{Clock, SETTLED_TICKS},
     interval::{LONGEST, Load, SHORTEST, next_interval},
     lifetimes::{Lifetimes, lifetimes, ticks},
     parity::Parity,
     report::{Fill, Reason, Report},
-    retired::Retired,
     sizes::{FlowSizes, Machine},
     sweep::{Sweep, Tables},
     table::{FlowTable, Record},

@@ -15,7 +15,7 @@ use crate::{
     config::{self, Run},
     conntrack::{Collector, FlowSizes, Machine, Report, lifetimes},
     datapath::{DatapathError, Network, Place},
-    devices::{Inventory, watch::Watcher},
+    devices::{self, Inventory, watch::Watcher},
     exit::{Exit, sentence},
     health::{self, Health},
     kernel::{self, Features, Unsuitable},
@@ -23,6 +23,7 @@ use crate::{
     metrics,
     model::Event,
     pins::Pins,
+    plan::Retired,
     reaper::Reaper,
     reconcile::{ReconcileError, Reconciler},
     source::{ApiSource, FilesSource, Phase, Source, SourceError, SourceState},
@@ -111,7 +112,11 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
     let (watcher, inventory) = Watcher::start()
         .await
         .map_err(|source| io_error_of("cannot ask rtnetlink for the devices", source))?;
-    let network = Network::new(options.network.options(), inventory);
+    let choices = devices::Options {
+        lifetimes: lifetimes(&options.conntrack),
+        ..options.network.options()
+    };
+    let network = Network::new(choices, inventory);
     network.preflight();
 
     let source = source(options, &node_name).await?;
@@ -122,7 +127,6 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
         features: Features::probe(),
         affinity_entries: options.affinity_entries,
         flow_sizes: FlowSizes::new(&options.conntrack, Machine::current()),
-        lifetimes: lifetimes(&options.conntrack),
         node_name: node_name.clone(),
         source: match source {
             Source::Files(_) => "files",
@@ -208,9 +212,7 @@ impl Daemon<'_> {
                     }
                     let _ = done.send(());
                 }
-                Some(report) = self.collected.recv() => {
-                    debug!(unused = report.unused.len(), "frontends that no flow uses any more");
-                }
+                Some(report) = self.collected.recv() => self.shut_out(&report.unused),
                 Some(inventory) = self.observed.recv() => {
                     // The next look at the network repeats what failed.
                     if let Err(error) = self.reconciler.observe_network(inventory) {
@@ -242,6 +244,24 @@ impl Daemon<'_> {
         }
     }
 
+    /// Takes out what let packets of removed frontends in: no flow needs them any more.
+    fn shut_out(&mut self, unused: &[Retired]) {
+        if unused.is_empty() {
+            return;
+        }
+        debug!(
+            frontends = unused.len(),
+            "no flow uses these frontends any more"
+        );
+        if let Err(error) = self.reconciler.retire_done(unused) {
+            warn!(
+                error = sentence(&error),
+                "removed frontends still let packets in"
+            );
+        }
+        self.collector.retire(self.reconciler.retired());
+    }
+
     /// When to try again, if something could not be written.
     ///
     /// While nothing is in force yet, a kernel that refuses the programs or the maps ends
@@ -257,6 +277,7 @@ impl Daemon<'_> {
                 if !outcome.gone.is_empty() {
                     self.collector.purge();
                 }
+                self.collector.retire(self.reconciler.retired());
                 self.reaper.submit(outcome.gone);
                 Ok(None)
             }

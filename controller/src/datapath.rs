@@ -10,10 +10,11 @@ pub(crate) mod network;
 
 use std::{
     path::PathBuf,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use lb_ebpf::abi::{ABI_VERSION, Status, StatusFlags, map};
+use nix::time::{ClockId, clock_gettime};
 use tracing::{info, warn};
 
 pub use self::network::Network;
@@ -23,7 +24,7 @@ use self::{
 };
 use crate::{
     apply::{ApplyError, apply},
-    conntrack::{FlowSizes, Lifetimes},
+    conntrack::FlowSizes,
     kernel::Features,
     loader::{self, Cgroup, DeviceError, LoadError, MapSizes, Programs},
     maps::{Access, Maps, MapsError},
@@ -91,8 +92,6 @@ pub struct Place {
     pub affinity_entries: u32,
     /// Entries of the maps of flows, when they are created.
     pub flow_sizes: FlowSizes,
-    /// How long flows live.
-    pub lifetimes: Lifetimes,
     /// `metadata.name` of this node.
     pub node_name: String,
     /// Kind of source, for the status: `api` or `files`.
@@ -138,7 +137,6 @@ impl Datapath {
         datapath.write_network()?;
         datapath.attach()?;
         datapath.remove_other_epochs();
-        datapath.write_lifetimes();
         datapath.warn_of_kept_sizes();
         let snapshot = datapath.snapshot()?;
         info!(
@@ -177,7 +175,6 @@ impl Datapath {
         };
         datapath.write_network()?;
         datapath.write_status(|status| *status = datapath.new_status());
-        datapath.write_lifetimes();
         info!(epoch, ?capacity, "created the maps");
         Ok((datapath, capacity))
     }
@@ -196,6 +193,8 @@ impl Datapath {
         if let Err(error) = self.place.pins.remove_other_versions() {
             warn!(%error, "programs of another version stay attached");
         }
+        // They may have held a place that takes one program only.
+        self.attach_to_devices()?;
         info!(epoch = self.epoch, "attached the programs");
         Ok(())
     }
@@ -315,13 +314,6 @@ impl Datapath {
         }
     }
 
-    /// Tells programs and the collector how long flows live.
-    fn write_lifetimes(&self) {
-        let mut config = self.maps.config.get(0);
-        config.lifetimes = self.place.lifetimes;
-        self.maps.config.set(0, config);
-    }
-
     /// The maps of flows keep their sizes for as long as they are pinned.
     fn warn_of_kept_sizes(&self) {
         let (pinned, asked) = (self.maps.flow_sizes(), self.place.flow_sizes);
@@ -410,6 +402,11 @@ pub fn now_unix_ns() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_nanos().try_into().unwrap_or(u64::MAX))
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds, as programs read it.
+pub fn now_monotonic_ns() -> u64 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| Duration::from(now).as_nanos() as u64)
 }
 
 fn padded(text: &str) -> [u8; 24] {

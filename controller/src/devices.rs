@@ -30,5 +30,5 @@ pub use self::{
     patterns::Patterns,
     plan::{Attachment, Direction, Hook, PACKET_PROGRAMS, XdpChoice, attachments, xdp_choice},
     reserve::{release, reserve},
-    settings::{config, default_lifetimes},
+    settings::{config, snat_ports},
 };

@@ -1,16 +1,25 @@
 //! `lbctl`: what is programmed on this node, read from the pinned maps alone.
 //!
 //! No daemon is asked: [`snapshot`] copies the maps, [`view`], [`canonical`] and [`raw`]
-//! describe the copy, [`status`] adds what the kernel says of the programs, and
-//! [`render`] makes text of it. Nothing here writes a map. Reading tolerates a controller
-//! that writes at the same time, and any bytes in the maps.
+//! describe the copy, [`status`] adds what the kernel says of the programs, [`conntrack`],
+//! [`nat`], [`affinity`] and [`drops`] what programs write, and [`render`] makes text of
+//! it. Nothing but a `flush` writes a map. Reading tolerates a controller and programs
+//! that write at the same time, and any bytes in the maps.
 #![forbid(unsafe_code)]
 
+pub mod affinity;
 mod canonical;
 pub mod cli;
+pub mod conntrack;
+mod devices;
 mod digest;
+pub mod drops;
 mod facts;
 mod filter;
+pub mod flows;
+pub mod maglev;
+pub mod nat;
+pub mod peer;
 mod raw;
 pub mod render;
 pub mod snapshot;
@@ -22,7 +31,8 @@ use std::io;
 
 pub use self::{
     canonical::{Canonical, canonical},
-    facts::{Facts, LinkState, ProgramFact},
+    devices::DeviceRow,
+    facts::{DeviceFacts, Facts, LinkState, ProgramFact},
     filter::Filter,
     raw::{Raw, raw},
     status::{NodeStatus, describe},
@@ -30,10 +40,15 @@ pub use self::{
 };
 use self::{
     cli::{Cli, Command, OutputFormat},
+    conntrack::ConntrackVerb,
     render::Style,
     snapshot::Snapshot,
 };
-use crate::{datapath, exit::Exit, maps::MapsError};
+use crate::{
+    datapath,
+    exit::Exit,
+    maps::{Access, MapsError},
+};
 
 /// Why a command of `lbctl` fails. Each is one sentence.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +101,7 @@ pub fn answer(cli: &Cli, style: Style) -> Result<Answer, LbctlError> {
     let snapshot = snapshot::read(&cli.bpffs)?;
     match &cli.command {
         Command::Status => {
-            let facts = facts::gather(&cli.bpffs, snapshot.epoch, datapath::now_unix_ns());
+            let facts = facts::gather(&cli.bpffs, &snapshot, datapath::now_unix_ns());
             let status = describe(&snapshot, &facts);
             let text = match cli.output.unwrap_or(OutputFormat::Table) {
                 OutputFormat::Table | OutputFormat::Wide => render::status(&status, style),
@@ -96,6 +111,26 @@ pub fn answer(cli: &Cli, style: Style) -> Result<Answer, LbctlError> {
                 text,
                 notes: Vec::new(),
             })
+        }
+        Command::Conntrack(verb) => {
+            let access = match verb {
+                ConntrackVerb::List { .. } => Access::Read,
+                ConntrackVerb::Flush { .. } => Access::Write,
+            };
+            let maps = snapshot::open(&cli.bpffs, access)?;
+            conntrack::answer(verb, cli.output, &snapshot, &maps, style)
+        }
+        Command::Nat(verb) => {
+            let maps = snapshot::open(&cli.bpffs, Access::Read)?;
+            nat::answer(verb, cli.output, &snapshot, &maps, style)
+        }
+        Command::Affinity(verb) => {
+            let maps = snapshot::open(&cli.bpffs, Access::Read)?;
+            affinity::answer(verb, cli.output, &snapshot, &maps, style)
+        }
+        Command::Drops { all } => {
+            let maps = snapshot::open(&cli.bpffs, Access::Read)?;
+            drops::drops(&snapshot, &maps.events.dump()?, *all, cli.output, style)
         }
         command => report(command, cli.output, &snapshot, style),
     }
@@ -149,11 +184,23 @@ pub fn report(
             }
             Ok(Answer { text, notes })
         }
-        Command::Status | Command::Completion { .. } => Ok(Answer::default()),
+        Command::Maglev(verb) => maglev::report(verb, output, snapshot, style),
+        Command::Status
+        | Command::Conntrack(_)
+        | Command::Nat(_)
+        | Command::Affinity(_)
+        | Command::Drops { .. }
+        | Command::Completion { .. } => Ok(Answer::default()),
     }
 }
 
 const NO_MATCH: &str = "nothing matches the filters";
+
+/// What to say if nothing is shown: `nothing`, or that the filters keep nothing.
+fn note_if(empty: bool, unfiltered: bool, nothing: &str) -> Vec<String> {
+    let note = if unfiltered { nothing } else { NO_MATCH };
+    empty.then(|| note.to_owned()).into_iter().collect()
+}
 
 fn with_notes(text: String, services: &Services, filter: &Filter) -> Answer {
     let mut notes = Vec::new();

@@ -1,5 +1,6 @@
 //! Programs: load them on the maps of an epoch, attach them, replace them.
 
+mod device_links;
 mod packet;
 
 use std::{
@@ -26,7 +27,10 @@ use crate::{
     plan::Capacity, sys,
 };
 
-pub use self::packet::{DeviceError, DeviceLinks, detach_all};
+pub use self::{
+    device_links::{DeviceError, DeviceLinks},
+    packet::detach_all,
+};
 
 /// The object, as `build.rs` found it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb.o"));
@@ -303,5 +307,29 @@ impl Cgroup {
         let dir = File::open(path)?;
         let id = dir.metadata()?.ino();
         Ok(Self { dir, id })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aya_obj::{Object, ProgramSection};
+
+    use super::*;
+
+    #[test]
+    fn xdp_program_can_be_declared_for_packets_of_one_buffer() {
+        let Some(object) = object() else {
+            println!("skipped: built without the BPF object");
+            return;
+        };
+        let frags = |object: &[u8]| {
+            let object = Object::parse(object).unwrap();
+            match object.programs["lb_xdp"].section {
+                ProgramSection::Xdp { frags, .. } => frags,
+                ref other => panic!("{other:?}"),
+            }
+        };
+        assert!(frags(object));
+        assert!(!frags(&single_buffer(object)));
     }
 }

@@ -236,6 +236,23 @@ where
             .map_err(|source| self.failed("read", source))
     }
 
+    /// Calls `each` with all entries, in no order, a few at a time in memory.
+    pub fn for_each(&self, mut each: impl FnMut(K, V)) -> Result<(), MapsError> {
+        let mut scan = self.scan();
+        let mut batch = Vec::new();
+        while self.next_batch(&mut scan, &mut batch)? {
+            batch.drain(..).for_each(|(key, value)| each(key, value));
+        }
+        Ok(())
+    }
+
+    /// Number of entries.
+    pub fn count(&self) -> Result<u64, MapsError> {
+        let mut count = 0;
+        self.for_each(|_, _| count += 1)?;
+        Ok(count)
+    }
+
     /// The value under `key`.
     pub fn get(&self, key: &K) -> Result<Option<V>, MapsError> {
         sys::lookup(self.fd(), key).map_err(|source| self.failed("read", source))

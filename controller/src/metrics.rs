@@ -187,5 +187,5 @@ pub fn scrape(datapath: &Datapath, usage: Usage) {
     for (name, total) in names.into_iter().zip(totals) {
         counter!(CONNECTIONS, "result" => name).absolute(total);
     }
-    conntrack::scrape(maps);
+    conntrack::scrape(maps, datapath.place().flow_sizes);
 }

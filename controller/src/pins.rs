@@ -6,6 +6,8 @@
 //! ROOT/abi2/links/lb_ingress-tcx@3 …  the attachments at devices: how, and the ifindex
 //! ```
 //!
+//! ROOT/abi2/reasons/3                 why not everything is attached there
+//!
 //! A classic TC filter is no link and stays without a pin: what is pinned in its place is
 //! its program, so that it is known that the filter exists.
 //!
@@ -13,78 +15,17 @@
 //! current one, fills it, marks it ready, moves the links over and removes the old one;
 //! a crash at any point leaves at least one ready epoch, and the newest ready one counts.
 
+mod device;
+
 use std::{
-    fmt, fs, io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use lb_ebpf::abi::{ABI_VERSION, StatusFlags};
 
-use crate::{
-    devices::PACKET_PROGRAMS,
-    maps::{Access, Maps, MapsError},
-};
-
-/// How a program is held at a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Mechanism {
-    /// A TCX link (kernel 6.6).
-    Tcx,
-    /// A classic filter at the clsact qdisc.
-    Clsact,
-    /// A link to XDP in the driver.
-    XdpNative,
-    /// A link to XDP in the generic path.
-    XdpGeneric,
-}
-
-impl Mechanism {
-    const ALL: [Self; 4] = [Self::Tcx, Self::Clsact, Self::XdpNative, Self::XdpGeneric];
-
-    /// The word for it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcx => "tcx",
-            Self::Clsact => "clsact",
-            Self::XdpNative => "native",
-            Self::XdpGeneric => "generic",
-        }
-    }
-}
-
-/// An attachment at a device, as its pin's name tells: `lb_ingress-tcx@3`.
-///
-/// It says the index of the device, not its name: names may have dots, which pins may not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DevicePin {
-    /// The device's ifindex.
-    pub index: u32,
-    /// The program.
-    pub program: &'static str,
-    /// How it is held.
-    pub mechanism: Mechanism,
-}
-
-impl DevicePin {
-    fn parse(name: &str) -> Option<Self> {
-        let (rest, index) = name.split_once('@')?;
-        let (program, mechanism) = rest.split_once('-')?;
-        Some(Self {
-            index: index.parse().ok()?,
-            program: PACKET_PROGRAMS.into_iter().find(|p| *p == program)?,
-            mechanism: Mechanism::ALL
-                .into_iter()
-                .find(|m| m.as_str() == mechanism)?,
-        })
-    }
-}
-
-impl fmt::Display for DevicePin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mechanism = self.mechanism.as_str();
-        write!(f, "{}-{mechanism}@{}", self.program, self.index)
-    }
-}
+pub use self::device::{DevicePin, Mechanism};
+use crate::maps::{Access, Maps, MapsError};
 
 /// The pin directory of one node.
 #[derive(Clone, Debug)]
@@ -113,23 +54,6 @@ impl Pins {
     /// Where the attachment of a program is pinned.
     pub fn link(&self, program: &str) -> PathBuf {
         self.dir.join("links").join(program)
-    }
-
-    /// Where an attachment at a device is pinned.
-    pub fn device_link(&self, pin: &DevicePin) -> PathBuf {
-        self.link(&pin.to_string())
-    }
-
-    /// All attachments at devices that are pinned.
-    pub fn device_links(&self) -> io::Result<Vec<DevicePin>> {
-        let entries = match fs::read_dir(self.dir.join("links")) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other?,
-        };
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        let mut pins: Vec<_> = names.filter_map(|name| DevicePin::parse(&name)).collect();
-        pins.sort_unstable();
-        Ok(pins)
     }
 
     /// All epochs, complete or not, newest first.
@@ -198,6 +122,7 @@ impl Pins {
     /// Removes everything: unpinning a link detaches its program.
     pub fn remove_all(&self) -> io::Result<()> {
         remove_dir(&self.dir.join("links"))?;
+        remove_dir(&self.reasons_dir())?;
         for epoch in self.epochs()? {
             self.remove_epoch(epoch)?;
         }
@@ -210,24 +135,5 @@ fn remove_dir(dir: &Path) -> io::Result<()> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_device_pins_are_understood_again() {
-        let pin = DevicePin {
-            index: 12,
-            program: "lb_xdp",
-            mechanism: Mechanism::XdpNative,
-        };
-        assert_eq!(pin.to_string(), "lb_xdp-native@12");
-        assert_eq!(DevicePin::parse("lb_xdp-native@12"), Some(pin));
-        for foreign in ["lb_connect4", "lb_xdp-native@", "lb_xdp@1", "other-tcx@1"] {
-            assert_eq!(DevicePin::parse(foreign), None, "{foreign}");
-        }
     }
 }

@@ -4,12 +4,13 @@
 //! kinds of objects have been listed (rule K1). A write that fails is repeated as it
 //! is, before anything else is planned; no Service is skipped for another's sake.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Instant,
-};
+mod active;
 
-use tracing::{debug, error, info};
+use std::{collections::BTreeSet, time::Instant};
+
+use tracing::info;
+
+use self::active::Active;
 
 use crate::{
     apply::ApplyError,
@@ -18,14 +19,11 @@ use crate::{
     devices::Inventory,
     metrics,
     model::{Event, ObjectName, Settings},
-    plan::{Batch, GoneBackend, NoRoom, Orphans, Planner, Retired, Usage, needs},
+    plan::{Batch, GoneBackend, Planner, Retired, Usage, needs},
     store::Store,
     sys,
 };
 use lb_ebpf::abi::StatusFlags;
-
-/// Services planned before their writes are applied: bounds the memory of a batch.
-const SERVICES_AT_A_TIME: usize = 256;
 
 /// Why a reconciliation did not complete. What is left is repeated by the next one.
 #[derive(Debug, thiserror::Error)]
@@ -47,21 +45,6 @@ pub struct Outcome {
     pub writes: usize,
     /// UDP backends that no longer serve (rule I7).
     pub gone: Vec<GoneBackend>,
-}
-
-/// A datapath and the mirror of what it holds.
-#[derive(Debug)]
-struct Active {
-    datapath: Datapath,
-    planner: Planner,
-    /// What a crash left behind, until the first complete reconciliation.
-    orphans: Option<Orphans>,
-    /// A batch that was planned, but not (completely) written.
-    pending: Option<Batch>,
-    /// Services of which not everything fits into a map that cannot grow, and that map.
-    starved: BTreeMap<ObjectName, &'static str>,
-    /// Zone id of this node.
-    zone: u16,
 }
 
 /// See the module's documentation.
@@ -118,6 +101,13 @@ impl Reconciler {
 
     /// Takes in an event; nothing is written yet.
     pub fn observe(&mut self, event: Event) {
+        if let Event::Node(node) = &event {
+            if let Some(place) = &mut self.place {
+                place.network.observe_node(node);
+            } else if let Some(active) = &mut self.active {
+                active.datapath.observe_node(node);
+            }
+        }
         self.store.apply(event);
     }
 
@@ -279,6 +269,7 @@ impl Reconciler {
             active.planner.sweep(orphans, &mut batch);
             active.write(batch, outcome)?;
         }
+        active.datapath.refresh_network()?;
         active.datapath.publish()?;
         Ok(())
     }
@@ -303,100 +294,6 @@ impl Reconciler {
                 status.flags |= StatusFlags::SYNCED;
             }
         });
-    }
-}
-
-impl Active {
-    fn new(datapath: Datapath, mut planner: Planner, orphans: Option<Orphans>) -> Self {
-        planner.limit(datapath.limits());
-        Self {
-            datapath,
-            planner,
-            orphans,
-            pending: None,
-            starved: BTreeMap::new(),
-            zone: 0,
-        }
-    }
-
-    /// Writes what is pending, and gives this node's zone a number.
-    fn set_zone(&mut self, store: &Store, outcome: &mut Outcome) -> Result<(), ReconcileError> {
-        if let Some(batch) = self.pending.take() {
-            self.write(batch, outcome)?;
-        }
-        let mut batch = Batch::default();
-        self.zone = self.planner.zone_id(store.node().zone.as_ref(), &mut batch);
-        self.write(batch, outcome)
-    }
-
-    /// Plans and writes `names`, chunk by chunk; removes from `names` what is planned.
-    fn run(
-        &mut self,
-        desired_of: &dyn Fn(&ObjectName) -> Vec<DesiredService>,
-        names: &mut BTreeSet<ObjectName>,
-        outcome: &mut Outcome,
-    ) -> Result<(), ReconcileError> {
-        while !names.is_empty() {
-            let mut batch = Batch::default();
-            for _ in 0..SERVICES_AT_A_TIME {
-                let Some(name) = names.first().cloned() else {
-                    break;
-                };
-                let wanted = desired_of(&name);
-                if let Err(no_room) = self.planner.plan(&name, &wanted, &mut batch) {
-                    if batch.is_empty() {
-                        self.make_room(no_room)?;
-                    } else {
-                        // What is planned so far must be written before anything moves,
-                        // and its deletions may make the room that lacks.
-                        self.write(std::mem::take(&mut batch), outcome)?;
-                    }
-                    continue;
-                }
-                names.remove(&name);
-                outcome.services += 1;
-                names.append(&mut batch.replan);
-                self.starved.append(&mut batch.starved);
-            }
-            self.write(batch, outcome)?;
-        }
-        Ok(())
-    }
-
-    /// Ends a quarantine if there is one, else grows the maps.
-    fn make_room(&mut self, no_room: NoRoom) -> Result<(), ReconcileError> {
-        if self.planner.has_quarantined() {
-            sys::grace_period();
-            self.planner.release();
-            return Ok(());
-        }
-        let capacity = self.datapath.grow(self.planner.usage(), no_room)?;
-        self.planner.grow(capacity);
-        metrics::grown();
-        Ok(())
-    }
-
-    /// Says once which Services lack room in maps that cannot grow. They are tried again
-    /// with every change.
-    fn report_starved(&self, before: &BTreeMap<ObjectName, &'static str>) {
-        for (service, map) in &self.starved {
-            if before.get(service) != Some(map) {
-                error!(%service, map, "the map is full: what does not fit is not admitted");
-            }
-        }
-    }
-
-    /// Writes a batch; keeps it for the next time if that fails.
-    fn write(&mut self, mut batch: Batch, outcome: &mut Outcome) -> Result<(), ReconcileError> {
-        if let Err(error) = self.datapath.apply(&batch) {
-            error!(%error, full = error.is_full(), "a write failed and will be repeated");
-            self.pending = Some(batch);
-            return Err(error.into());
-        }
-        debug!(writes = batch.len(), "wrote a batch");
-        outcome.writes += batch.len();
-        outcome.gone.append(&mut batch.gone);
-        Ok(())
     }
 }
 

@@ -1,7 +1,6 @@
 //! The one door to bpf(2) for what aya 0.14 does not offer: batch operations, link
 //! updates, link queries, iterators over maps; to mmap(2) for mmapable arrays; to
-//! the socket option of namespace cookies; to the clock that programs read; and to the C
-//! library's heap.
+//! the socket option of namespace cookies; and to the C library's heap.
 //!
 //! Every function is safe to call: keys and values are `zerocopy` types, so the
 //! kernel reads and writes plain bytes of the sizes that the caller checked against
@@ -148,6 +147,14 @@ pub(crate) fn link_update(link: impl AsFd, program: impl AsFd) -> io::Result<()>
     check(result).map(drop)
 }
 
+/// Ends an attachment at once; without this it ends some time after its last reference.
+pub(crate) fn link_detach(link: impl AsFd) -> io::Result<()> {
+    let (result, _) = bpf(bpf_cmd::BPF_LINK_DETACH, |attr| {
+        attr.link_detach.link_fd = link.as_fd().as_raw_fd() as u32;
+    });
+    check(result).map(drop)
+}
+
 /// The output of an iterator program over the elements of a map.
 pub(crate) fn iterate_map(program: impl AsFd, map: impl AsFd) -> io::Result<File> {
     // The member `map` of `union bpf_iter_link_info`.
@@ -266,17 +273,6 @@ pub(crate) fn grace_period() {
     if unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) } != 0 {
         std::thread::sleep(std::time::Duration::from_secs(1));
     }
-}
-
-/// `CLOCK_MONOTONIC` in nanoseconds, as programs read it.
-pub(crate) fn monotonic_ns() -> u64 {
-    let mut now = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: the kernel writes one `timespec`. This clock always exists.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 /// Gives memory that was freed back to the kernel, where the C library can (glibc keeps

@@ -193,6 +193,22 @@ impl Client {
         seen.ip().to_canonical()
     }
 
+    /// Waits until the server sees the client under one of these addresses.
+    pub fn is_seen_as(&mut self, dial: &Dial, addresses: &[IpAddr]) {
+        let deadline = Instant::now() + CHANGE_LIMIT;
+        loop {
+            let seen = self.source_seen(dial);
+            if addresses.contains(&seen) {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{dial:?} should be seen as from {addresses:?}, not {seen}"
+            );
+            thread::sleep(Duration::from_millis(30));
+        }
+    }
+
     /// A TCP connection whose server sends every line back.
     pub fn stream(&mut self, to: SocketAddr) -> SocketId {
         let connected = self.control.connect_new(Protocol::Tcp, to).expect(ALIVE);

@@ -166,6 +166,11 @@ impl Control {
         self.done(&Request::PendingError { socket: socket.0 })
     }
 
+    /// Makes closing send a reset, so that the local port is free at once.
+    pub fn abort_on_close(&mut self, socket: SocketId) -> Result<Outcome<()>> {
+        self.done(&Request::AbortOnClose { socket: socket.0 })
+    }
+
     /// Closes a socket.
     pub fn close(&mut self, socket: SocketId) -> Result<Outcome<()>> {
         self.done(&Request::Close { socket: socket.0 })

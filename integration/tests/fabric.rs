@@ -3,8 +3,6 @@
 //!
 //! No service proxy runs here: what fails in this file is the harness, not the proxy.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
 use std::net::{IpAddr, SocketAddr};
 
 use lb_integration::{

@@ -14,6 +14,11 @@ use crate::{
 /// Length of an Ethernet header; devices without one are not attached to.
 pub const ETHERNET: usize = 14;
 
+/// The EtherType of IPv4, host order.
+pub const ETHERTYPE_IPV4: u16 = 0x0800;
+/// The EtherType of IPv6, host order.
+pub const ETHERTYPE_IPV6: u16 = 0x86dd;
+
 /// Where a program is attached; every property is constant within one program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(
@@ -83,6 +88,11 @@ pub trait Packet {
 
     /// Index of the device.
     fn ifindex(&self) -> u32;
+    /// Where the IP header starts, and whether it is IPv4; `None` if there is none.
+    fn network(&self) -> Option<(usize, bool)>;
+    /// Gives the packet an Ethernet header if it lacks one, and says how far everything
+    /// moved; `None` if that failed.
+    fn complete(&mut self) -> Option<usize>;
     /// `N` words at `at`; `None` beyond the end.
     fn words<const N: usize>(&self, at: usize) -> Option<[u32; N]>;
     /// The half-word at `at`.

@@ -14,7 +14,7 @@ use crate::{
     dsr, nat,
     open::{self, Opened},
     packet::{Packet, Verdict},
-    parse::{self, Fragment, NotOurs, Parsed, Upper},
+    parse::{Fragment, NotOurs, Parsed, Upper},
     route::{Query, Route},
     tables::{Conntrack, PacketTables},
 };
@@ -30,14 +30,24 @@ pub(crate) enum Step {
     Answer(PacketEvent, Answer),
 }
 
-/// Judges a packet.
+/// Judges a packet that [`parse`](crate::parse::parse) has taken apart into
+/// [`Scratch::parsed`], with result `parsed`. (Programs parse in a subprogram, which the
+/// verifier walks once instead of once per way through it.)
 #[inline(always)]
 pub fn run<P: Packet, T: PacketTables + Conntrack>(
     packet: &mut P,
     tables: &T,
+    parsed: Result<(), NotOurs>,
     scratch: &mut Scratch,
 ) -> Verdict {
-    let mut step = judge(packet, tables, scratch);
+    let mut step = judge(packet, tables, parsed, scratch);
+    if !matches!(step, Step::Done(_)) {
+        let Some(moved) = packet.complete() else {
+            packet.count(PacketEvent::RewriteFailed, 0);
+            return Verdict::Drop;
+        };
+        scratch.parsed.shift(moved);
+    }
     if step == Step::Forward {
         step = forward(packet, tables, scratch);
     }
@@ -62,10 +72,11 @@ pub fn run<P: Packet, T: PacketTables + Conntrack>(
 fn judge<P: Packet, T: PacketTables + Conntrack>(
     packet: &mut P,
     tables: &T,
+    parsed: Result<(), NotOurs>,
     scratch: &mut Scratch,
 ) -> Step {
     const PASS: Step = Step::Done(Verdict::Pass);
-    match parse::parse(packet, &mut scratch.parsed) {
+    match parsed {
         Ok(()) => {}
         Err(NotOurs::Extensions) => {
             packet.count(PacketEvent::ExtensionHeaders, 0);
@@ -77,7 +88,7 @@ fn judge<P: Packet, T: PacketTables + Conntrack>(
     if parsed.ip.fragment != Fragment::Whole && !reassembles(packet, tables, parsed) {
         return PASS;
     }
-    if parsed.upper == Upper::Tunnel {
+    if parsed.outer.len != 0 {
         return if P::PLACE.egress || P::PLACE.pod_facing {
             PASS
         } else {

@@ -30,7 +30,8 @@ pub struct NetworkArgs {
         hide_default_value = true
     )]
     pub pod_devices: Patterns,
-    /// Addresses of this node, at most one a family; by default those of the default route.
+    /// Addresses of this node, at most one a family; by default those of its Node object,
+    /// then those of the default route.
     #[arg(long, value_name = "IP", value_delimiter = ',', env = "NODE_IP")]
     pub node_ip: Vec<IpAddr>,
     /// Networks at whose addresses NodePorts are served, or `primary` for the node's

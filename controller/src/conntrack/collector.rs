@@ -1,24 +1,25 @@
 //! The thread that runs [`Sweep`]s: regularly, and when UDP endpoints have gone.
 
 use std::{
-    collections::HashSet,
     io,
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     thread,
     time::{Duration, Instant},
 };
 
-use lb_ebpf::abi::FrontendKey;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use super::{
-    Clock, Load, Parity, Programmed, Report, Retired, SHORTEST, Sweep, Tables, next_interval,
+    Clock, Load, Parity, Programmed, Report, RetiredFrontends, SHORTEST, Sweep, Tables,
+    next_interval,
 };
 use crate::{
     maps::{Access, MapsError},
     metrics,
     pins::Pins,
+    plan::Retired,
+    sys,
 };
 
 /// A run is followed by a pause of this many times its own length at least, so that the
@@ -31,7 +32,7 @@ enum Request {
     /// Remove flows of UDP backends that no longer serve, now (rule I4).
     Purge,
     /// Look from now on whether flows use these frontends.
-    Retire(HashSet<FrontendKey>),
+    Retire(Vec<Retired>),
 }
 
 /// The thread, as the daemon sees it. It ends when this is dropped.
@@ -54,7 +55,7 @@ impl Collector {
             interval,
             reports,
             parity: Parity::new(0),
-            retired: HashSet::new(),
+            retired: Vec::new(),
             rested: Instant::now(),
             regular: None,
         };
@@ -72,7 +73,10 @@ impl Collector {
 
     /// Has every run look whether flows use `frontends`, which replace those of the last
     /// call; [`Report::unused`] of runs that begin after it names those that none uses.
-    pub fn retire(&self, frontends: HashSet<FrontendKey>) {
+    ///
+    /// A flow that a packet begins while its frontend is retired is seen if that happens
+    /// before the call: the frontend must be out of force by then.
+    pub fn retire(&self, frontends: Vec<Retired>) {
         self.ask(Request::Retire(frontends));
     }
 
@@ -88,7 +92,7 @@ struct Worker {
     interval: Option<Duration>,
     reports: mpsc::Sender<Report>,
     parity: Parity,
-    retired: HashSet<FrontendKey>,
+    retired: Vec<Retired>,
     /// When the thread has rested from its last run.
     rested: Instant,
     /// When the last regular run ended, and the elements that it left in `CONNTRACK`.
@@ -180,13 +184,17 @@ impl Worker {
         let Some((_, maps)) = self.pins.current(Access::Write)? else {
             return Ok(None);
         };
+        if !self.retired.is_empty() {
+            // Programs that run now may still begin flows at frontends that are gone.
+            sys::grace_period();
+        }
         let backends = Programmed::new(&maps);
         let tables = Tables {
             proven: &maps.conntrack,
             half_open: &maps.half_open,
         };
         let clock = Clock::new(maps.config.get(0).lifetimes);
-        let retired = Retired::new(self.retired.iter().copied());
+        let retired = RetiredFrontends::new(self.retired.iter().copied());
         let sweep = Sweep::new(tables, &backends, clock, &self.parity, retired);
         let (report, parity) = sweep.run()?;
         self.parity = parity;

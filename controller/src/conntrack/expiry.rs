@@ -3,7 +3,7 @@
 use lb_ebpf::abi::{ConntrackEntry, ConntrackState, Lifetime, Protocol, TICK_SHIFT};
 
 use super::Lifetimes;
-use crate::sys;
+use crate::datapath::now_monotonic_ns;
 
 /// Age in ticks from which a flow is taken for settled: the programs write both halves
 /// within one packet, so a half that is alone for longer has lost the other one.
@@ -22,7 +22,7 @@ impl Clock {
     /// The clock of this moment.
     pub fn new(lifetimes: Lifetimes) -> Self {
         Self {
-            now: (sys::monotonic_ns() >> TICK_SHIFT) as u32,
+            now: (now_monotonic_ns() >> TICK_SHIFT) as u32,
             lifetimes,
         }
     }

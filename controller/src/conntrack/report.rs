@@ -1,8 +1,10 @@
 //! What a run found and did.
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
-use lb_ebpf::abi::{FrontendKey, Lifetime};
+use lb_ebpf::abi::Lifetime;
+
+use crate::plan::Retired;
 
 /// Why a flow was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +93,7 @@ pub struct Report {
     /// `HALF_OPEN` after the run.
     pub half_open: Fill,
     /// Retired frontends that no flow used during the whole run.
-    pub unused: HashSet<FrontendKey>,
+    pub unused: Vec<Retired>,
 }
 
 impl Report {

@@ -12,10 +12,10 @@ use lb_ebpf::abi::{ConntrackEntry, ConntrackFlags, ConntrackKey};
 
 use super::{
     backends::Backends,
+    dialled::RetiredFrontends,
     expiry::{Clock, is_udp},
     parity::Parity,
     report::{Fill, Reason, Report},
-    retired::Retired,
     table::{FlowTable, Record, initiator_key},
 };
 use crate::maps::MapsError;
@@ -62,7 +62,7 @@ pub struct Sweep<'a, T, B> {
     /// What the last run found odd.
     suspects: &'a Parity,
     parity: Parity,
-    retired: Retired,
+    retired: RetiredFrontends,
     report: Report,
 }
 
@@ -73,7 +73,7 @@ impl<'a, T: FlowTable, B: Backends> Sweep<'a, T, B> {
         backends: &'a B,
         clock: Clock,
         suspects: &'a Parity,
-        retired: Retired,
+        retired: RetiredFrontends,
     ) -> Self {
         Self {
             tables,
@@ -86,7 +86,8 @@ impl<'a, T: FlowTable, B: Backends> Sweep<'a, T, B> {
         }
     }
 
-    /// Goes through both tables.
+    /// Goes through both tables, in the order in which flows move: what is proven
+    /// meanwhile is met in the second table.
     ///
     /// # Errors
     /// A table cannot be read. What was done until then is done; nothing else is lost.
@@ -119,21 +120,21 @@ impl<'a, T: FlowTable, B: Backends> Sweep<'a, T, B> {
         self.fill(place).entries += 1;
         let initiator = initiator_key(&key, &entry);
         self.retired.saw(&initiator);
-        let whole = entry.has(ConntrackFlags::ONE_WAY);
+        let one_way = entry.has(ConntrackFlags::ONE_WAY);
         let settled = self.clock.is_settled(&entry);
-        if settled && !whole {
+        if settled && !one_way {
             self.parity.flip(&initiator);
         }
         let stale = is_udp(key.protocol) && self.backends.is_stale(&entry);
         let idle = self.clock.may_have_ended(key.protocol, &entry);
-        let suspect = settled && !whole && self.suspects.is_odd(&initiator);
+        let suspect = settled && !one_way && self.suspects.is_odd(&initiator);
         if !(stale || idle || suspect) {
             return Ok(());
         }
         if place == Place::HalfOpen && self.tables.proven.get(&key)?.is_some() {
             return self.remove(&half, None, Reason::Superseded);
         }
-        let mate = if whole { None } else { self.mate(&half)? };
+        let mate = if one_way { None } else { self.mate(&half)? };
         if stale {
             return self.remove(&half, mate.as_ref(), Reason::StaleBackend);
         }
@@ -141,7 +142,7 @@ impl<'a, T: FlowTable, B: Backends> Sweep<'a, T, B> {
         if let Some(class) = self.clock.ended(key.protocol, &entry, mate_entry) {
             return self.remove(&half, mate.as_ref(), Reason::Idle(class));
         }
-        if settled && !whole && mate.is_none() {
+        if settled && !one_way && mate.is_none() {
             self.restore_mate(&half)?;
         }
         Ok(())

@@ -8,23 +8,22 @@ pub(crate) mod report;
 use std::{
     collections::HashMap,
     net::{IpAddr, UdpSocket},
-    time::Duration,
 };
 
 use lb_ebpf::abi::{Addr, Device, DeviceClass, DeviceFlags, map};
-use nix::time::{ClockId, clock_gettime};
 use tracing::warn;
 
 use self::report::DeviceReport;
-use super::{Datapath, DatapathError};
+use super::{Datapath, DatapathError, now_monotonic_ns};
 use crate::{
     apply::ApplyError,
     devices::{
         Inventory, NodeDevice, Options, attachments, classify, config, node_addresses, preflight,
-        release, reserve,
+        release, reserve, snat_ports,
     },
     loader::DeviceLinks,
     maps::{Access, HashTable, Maps},
+    model::{Family, NodeInfo},
     pins::{Mechanism, Pins},
     sys,
 };
@@ -32,7 +31,12 @@ use crate::{
 /// This node's part of a datapath.
 #[derive(Debug)]
 pub struct Network {
+    /// With the addresses of the Node object where none are told.
     options: Options,
+    /// Addresses of this node that the operator has told.
+    told: Vec<IpAddr>,
+    /// What was taken in has not been written yet.
+    stale: bool,
     inventory: Inventory,
     /// Identity of the host's network namespace, which is ours.
     host_netns: u64,
@@ -53,14 +57,14 @@ impl Network {
                 tell network namespaces apart (5.14)");
             0
         });
-        let started_ns = clock_gettime(ClockId::CLOCK_MONOTONIC)
-            .map_or(0, |now| Duration::from(now).as_nanos() as u64);
         let devices = classify(&inventory, &options);
         Self {
+            told: options.node_ips.clone(),
+            stale: false,
             options,
             inventory,
             host_netns,
-            started_ns,
+            started_ns: now_monotonic_ns(),
             devices,
             links: DeviceLinks::default(),
             reports: Vec::new(),
@@ -71,6 +75,18 @@ impl Network {
     pub fn observe(&mut self, inventory: Inventory) {
         self.devices = classify(&inventory, &self.options);
         self.inventory = inventory;
+    }
+
+    /// Takes in the addresses of the Node object (rule E9); told ones go first.
+    pub fn observe_node(&mut self, node: &NodeInfo) {
+        let known = [Family::V4, Family::V6].map(|family| node.primary(family));
+        let known = known.into_iter().flatten();
+        let ips: Vec<_> = self.told.iter().copied().chain(known).collect();
+        if ips != self.options.node_ips {
+            self.options.node_ips = ips;
+            self.devices = classify(&self.inventory, &self.options);
+            self.stale = true;
+        }
     }
 
     /// Reserves the ports of SNAT, and says what is in the way of packets.
@@ -84,12 +100,13 @@ impl Network {
                  this host may get them"
             ),
         }
+        let v6 = self.devices.iter().any(|device| device.snat_v6.is_some());
         let uplinks = self
             .devices
             .iter()
             .filter(|device| device.class == DeviceClass::Uplink)
             .map(|device| device.name.as_str());
-        for problem in preflight::problems(&uplinks.collect::<Vec<_>>(), ports) {
+        for problem in preflight::problems(&uplinks.collect::<Vec<_>>(), v6, Some(ports)) {
             warn!("{problem}");
         }
     }
@@ -159,6 +176,20 @@ impl Datapath {
         Ok(())
     }
 
+    /// Takes in the Node object; written by [`Self::refresh_network`].
+    pub fn observe_node(&mut self, node: &NodeInfo) {
+        self.place.network.observe_node(node);
+    }
+
+    /// Writes what the Node object has changed.
+    pub fn refresh_network(&mut self) -> Result<(), DatapathError> {
+        if self.place.network.stale {
+            self.write_network()?;
+            self.place.network.stale = false;
+        }
+        Ok(())
+    }
+
     pub(super) fn write_network(&self) -> Result<(), DatapathError> {
         self.place.network.write(&self.maps)
     }
@@ -172,6 +203,9 @@ impl Datapath {
             .attach_to_devices(pins, &wanted, &mut network.links);
         let now = report::reports(&network.devices, &network.options, &network.links);
         report::publish(&network.reports, &now);
+        if let Err(error) = pins.write_reasons(&report::reasons(&now)) {
+            warn!(%error, "`lbctl status` cannot say why programs are missing at devices");
+        }
         network.reports = now;
         // Where XDP may redirect to depends on where it runs.
         self.write_network()
@@ -214,11 +248,8 @@ pub(super) fn release_ports(pins: &Pins) {
     let Ok(Some((_, maps))) = pins.current(Access::Read) else {
         return;
     };
-    let told = maps.config.get(0);
-    let last = told.snat_first + told.snat_count;
-    if let (Ok(first), Ok(end)) = (u16::try_from(told.snat_first), u16::try_from(last))
-        && let Some(last) = end.checked_sub(1)
-        && let Err(error) = release(&(first..=last))
+    if let Some(ports) = snat_ports(&maps.config.get(0))
+        && let Err(error) = release(&ports)
     {
         warn!(%error, "the SNAT ports stay reserved");
     }

@@ -29,7 +29,7 @@ impl Reach<'_> {
             (ForwardingMode::Dsr, Protocol::Tcp | Protocol::Udp) => true,
             (ForwardingMode::Hybrid, protocol) => protocol == Protocol::Tcp,
         };
-        if direct && self.from_outside() {
+        if direct && self.is_exposed() {
             Forwarding::Dsr
         } else {
             Forwarding::Snat

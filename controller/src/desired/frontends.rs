@@ -35,7 +35,7 @@ pub(super) struct SetsInUse {
 impl Reach<'_> {
     /// Rule C3.
     pub(super) fn sets_in_use(&self) -> SetsInUse {
-        let external = self.from_outside();
+        let external = self.is_exposed();
         let internal_local = self.service.internal_policy == TrafficPolicy::Local;
         let external_local = self.external_policy() == TrafficPolicy::Local;
         SetsInUse {
@@ -59,7 +59,7 @@ impl Reach<'_> {
 
     /// Whether clients outside can reach the port (rule C1); the type of the Service does
     /// not matter.
-    pub(super) fn from_outside(&self) -> bool {
+    pub(super) fn is_exposed(&self) -> bool {
         let mut addresses = self.external_ips().chain(self.load_balancer_ips());
         self.port.node_port != 0 || addresses.next().is_some()
     }

@@ -11,6 +11,9 @@ use lb_ebpf::abi::NodeAddress;
 
 use super::{Inventory, Options, classify::node_address, inventory::is_link_local};
 
+/// Where kube-proxy in its IPVS mode keeps the addresses of Services: they are no node's.
+const IPVS: &str = "kube-ipvs0";
+
 /// Where NodePorts are served.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum NodePortAddresses {
@@ -83,9 +86,12 @@ pub fn node_addresses(inventory: &Inventory, options: &Options) -> BTreeMap<IpAd
             NodeAddress::LOCAL | NodeAddress::NODE_PORTS
         }
     };
+    let ipvs = inventory.links.iter().find(|link| link.name == IPVS);
+    let ipvs = ipvs.map(|link| link.index);
     let mut all: BTreeMap<_, _> = inventory
         .addresses
         .iter()
+        .filter(|address| Some(address.link) != ipvs)
         .map(|address| (address.ip, bits(address.ip)))
         .collect();
     // A connection to the unspecified address goes to the loopback device.

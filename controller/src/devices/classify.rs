@@ -175,7 +175,10 @@ pub(super) fn node_address(
     options: &Options,
     family: fn(&IpAddr) -> bool,
 ) -> Option<IpAddr> {
-    if let Some(told) = options.node_ips.iter().find(|ip| family(ip)) {
+    // An address that others know this node by need not be one of its own.
+    let is_here = |ip: &&IpAddr| inventory.addresses.iter().any(|a| a.ip == **ip);
+    let mut told = options.node_ips.iter().filter(|ip| family(ip));
+    if let Some(told) = told.find(is_here) {
         return Some(*told);
     }
     let defaults = inventory

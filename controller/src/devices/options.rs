@@ -2,9 +2,11 @@
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, ops::RangeInclusive, time::Duration};
 
-use lb_ebpf::abi::Lifetime;
-
-use super::{NodePortAddresses, Patterns, settings::default_lifetimes};
+use super::{NodePortAddresses, Patterns};
+use crate::{
+    config::ConntrackArgs,
+    conntrack::{Lifetimes, lifetimes},
+};
 
 /// Choices about devices, addresses and packets.
 #[derive(Clone, Debug)]
@@ -32,7 +34,7 @@ pub struct Options {
     /// Whether ClusterIPs are served to clients outside the cluster (rule E2).
     pub external_cluster_ip: bool,
     /// Lifetimes of flows in ticks.
-    pub lifetimes: [u32; Lifetime::COUNT],
+    pub lifetimes: Lifetimes,
 }
 
 impl Default for Options {
@@ -49,7 +51,7 @@ impl Default for Options {
             takeover: Duration::ZERO,
             rejects_per_tick: 1000,
             external_cluster_ip: true,
-            lifetimes: default_lifetimes(),
+            lifetimes: lifetimes(&ConntrackArgs::default()),
         }
     }
 }

@@ -35,6 +35,8 @@ pub struct Attachment {
     pub index: u32,
     /// The device's name.
     pub name: String,
+    /// The device's MTU: drivers refuse XDP for too large a one.
+    pub mtu: u32,
 }
 
 /// Whether a device gets XDP.
@@ -91,6 +93,7 @@ pub fn attachments(devices: &[NodeDevice], options: &Options) -> Vec<Attachment>
         hook,
         index: device.index,
         name: device.name.clone(),
+        mtu: device.mtu,
     };
     let tc = ORDER.iter().flat_map(|(class, program, direction)| {
         usable()

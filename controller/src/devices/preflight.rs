@@ -5,8 +5,13 @@ use std::{fs, ops::RangeInclusive};
 
 use super::reserve::overlap;
 
-/// What is in the way, one sentence each. `uplinks` are names of devices.
-pub fn problems(uplinks: &[&str], snat_ports: &RangeInclusive<u16>) -> Vec<String> {
+/// What is in the way, one sentence each. `uplinks` are names of devices; `v6` says whether
+/// the node has IPv6.
+pub fn problems(
+    uplinks: &[&str],
+    v6: bool,
+    snat_ports: Option<&RangeInclusive<u16>>,
+) -> Vec<String> {
     let mut problems = Vec::new();
     if sysctl("ipv4/ip_forward") == Some(0) {
         problems.push(
@@ -15,7 +20,7 @@ pub fn problems(uplinks: &[&str], snat_ports: &RangeInclusive<u16>) -> Vec<Strin
                 .to_owned(),
         );
     }
-    if sysctl("ipv6/conf/all/forwarding") == Some(0) {
+    if v6 && sysctl("ipv6/conf/all/forwarding") == Some(0) {
         problems.push(
             "net.ipv6.conf.all.forwarding is off: packets for IPv6 backends are forwarded only \
              where XDP or TC redirects them"
@@ -34,12 +39,14 @@ pub fn problems(uplinks: &[&str], snat_ports: &RangeInclusive<u16>) -> Vec<Strin
         }
     }
     let ephemeral = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
-    if let Some((first, last)) = overlap(&ephemeral.unwrap_or_default(), snat_ports) {
+    if let Some(ports) = snat_ports
+        && let Some((first, last)) = overlap(&ephemeral.unwrap_or_default(), ports)
+    {
         problems.push(format!(
             "the SNAT ports {}-{} overlap net.ipv4.ip_local_port_range ({first}-{last}): sockets \
              that had such a port before it was reserved collide with them",
-            snat_ports.start(),
-            snat_ports.end()
+            ports.start(),
+            ports.end()
         ));
     }
     problems

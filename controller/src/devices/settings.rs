@@ -1,10 +1,11 @@
 //! The contents of `CONFIG`. Pure.
 
-use std::time::Duration;
+use std::ops::RangeInclusive;
 
-use lb_ebpf::abi::{Config, ConfigFlags, Lifetime, TICK_NS};
+use lb_ebpf::abi::{Config, ConfigFlags, TICK_NS};
 
 use super::Options;
+use crate::conntrack::ticks;
 
 /// What the packet programs are told about this node. `now_ns` is the monotonic clock.
 pub fn config(options: &Options, host_netns: u64, now_ns: u64) -> Config {
@@ -30,41 +31,21 @@ pub fn config(options: &Options, host_netns: u64, now_ns: u64) -> Config {
     }
 }
 
-/// Lifetimes of flows where nothing else is asked for, in ticks.
-pub fn default_lifetimes() -> [u32; Lifetime::COUNT] {
-    let mut lifetimes = [0; Lifetime::COUNT];
-    for (class, seconds) in [
-        (Lifetime::HalfOpen, 60),
-        (Lifetime::Established, 24 * 3600),
-        (Lifetime::CloseWait, 3600),
-        (Lifetime::Closed, 10),
-        (Lifetime::UdpNew, 30),
-        (Lifetime::UdpStream, 180),
-    ] {
-        lifetimes[class as usize] = ticks(Duration::from_secs(seconds));
-    }
-    lifetimes
-}
-
-/// A duration in ticks, rounded up, at least one.
-fn ticks(duration: Duration) -> u32 {
-    let ticks = duration.as_nanos().div_ceil(u128::from(TICK_NS)).max(1);
-    u32::try_from(ticks).unwrap_or(u32::MAX)
+/// The SNAT range that a node was told; `None` if SNAT is off.
+pub fn snat_ports(config: &Config) -> Option<RangeInclusive<u16>> {
+    let first = u16::try_from(config.snat_first).ok()?;
+    let last = config
+        .snat_count
+        .checked_sub(1)?
+        .checked_add(first.into())?;
+    Some(first..=u16::try_from(last).ok()?)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
 
-    #[test]
-    fn lifetimes_are_whole_ticks_and_never_none() {
-        assert_eq!(ticks(Duration::ZERO), 1);
-        assert_eq!(ticks(Duration::from_nanos(TICK_NS)), 1);
-        assert_eq!(ticks(Duration::from_nanos(TICK_NS + 1)), 2);
-        let lifetimes = default_lifetimes();
-        assert_eq!(lifetimes[Lifetime::Closed as usize], 10);
-        assert_eq!(lifetimes[Lifetime::Established as usize], 80_467);
-    }
+    use super::*;
 
     #[test]
     fn config_says_what_was_asked_for() {
@@ -79,6 +60,7 @@ mod tests {
             (7, 0, 12)
         );
         assert_eq!((told.snat_first, told.snat_count), (20_000, 10_000));
+        assert_eq!(snat_ports(&told), Some(20_000..=29_999));
         let told = config(&Options::default(), 7, 10 * TICK_NS);
         assert_eq!(told.flags, ConfigFlags::EXTERNAL_CLUSTER_IP);
         assert_eq!(told.takeover_until, 0);

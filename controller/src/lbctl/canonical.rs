@@ -7,11 +7,9 @@
 
 use std::net::IpAddr;
 
-use lb_ebpf::{
-    abi::{
-        BackendEntry, BackendFlags, FrontendFlags, FrontendKey, ServiceEntry, ServiceInfo, TableRef,
-    },
-    hash::filter_bit,
+use lb_ebpf::abi::{
+    BackendEntry, BackendFlags, FrontendFlags, FrontendKey, Scope, ServiceEntry, ServiceInfo,
+    TableRef,
 };
 use serde::Serialize;
 
@@ -44,6 +42,12 @@ pub struct Service {
     pub external_traffic_policy: &'static str,
     pub affinity_seconds: u32,
     pub pinned_table_length: u32,
+    /// Of packets from outside to backends on other nodes: `snat` or `dsr`.
+    pub forwarding: &'static str,
+    /// Sources that restricted frontends admit.
+    pub source_ranges: Vec<String>,
+    /// Backends of this node that other nodes may choose by DSR.
+    pub dsr_backends: Vec<IpAddr>,
     pub cluster_table: Table,
     pub local_table: Table,
     pub frontends: Vec<Frontend>,
@@ -70,7 +74,7 @@ pub enum Table {
 /// A frontend.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Frontend {
-    /// The VIP.
+    /// The VIP; the unspecified address for a NodePort.
     pub address: IpAddr,
     /// The port.
     pub port: u16,
@@ -80,6 +84,8 @@ pub struct Frontend {
     pub scope: &'static str,
     /// Why it exists.
     pub kind: &'static str,
+    /// `external-differs`, `source-ranges`, `dsr`.
+    pub flags: Vec<&'static str>,
     /// Which table of the service it uses: `cluster` or `local`.
     pub set: &'static str,
     /// What it does with an empty table: `refuse` or `drop`.
@@ -140,12 +146,24 @@ pub fn canonical(snapshot: &Snapshot, filter: &Filter) -> Canonical {
                 orphans.backends.push(backend(snapshot, entry));
             }
         }
+        let ranges = snapshot.source_ranges.iter();
+        let stray = ranges
+            .filter(|key| !described(key.range.service_id))
+            .count();
+        if stray > 0 {
+            inconsistencies.push(format!("{stray} source ranges belong to no service"));
+        }
+        let locals = snapshot.local_backends.iter();
+        let stray = locals.filter(|(key, _)| !described(key.service_id)).count();
+        if stray > 0 {
+            inconsistencies.push(format!("{stray} DSR backends belong to no service"));
+        }
         orphans.frontends.sort_unstable();
         orphans.backends.sort_unstable();
     }
     inconsistencies.sort_unstable();
     Canonical {
-        format: "lb-canonical/1",
+        format: "lb-canonical/2",
         services,
         orphans,
         inconsistencies,
@@ -194,6 +212,21 @@ fn service(
     let backends = index.backends(id).iter();
     let mut backends: Vec<_> = backends.map(|(_, b)| backend(snapshot, b)).collect();
     backends.sort_unstable();
+    let mut source_ranges: Vec<_> = snapshot
+        .source_ranges_of(id)
+        .map(words::source_range)
+        .collect();
+    source_ranges.sort_unstable();
+    let mut dsr_backends = Vec::new();
+    for (key, slot) in snapshot.local_backends_of(id) {
+        let address = key.addr.to_ip();
+        dsr_backends.push(address);
+        let backend = snapshot.backend(*slot);
+        if backend.is_none_or(|b| (b.addr, b.service_id) != (key.addr, id)) {
+            inconsistencies.push(format!("{label}: DSR backend {address} leads elsewhere"));
+        }
+    }
+    dsr_backends.sort_unstable();
     Service {
         namespace: words::name(&info.namespace),
         name: words::name(&info.name),
@@ -206,6 +239,9 @@ fn service(
         external_traffic_policy: words::policy(info.local_policies & 2 != 0),
         affinity_seconds: info.affinity_secs,
         pinned_table_length: info.pinned_len,
+        forwarding: words::forwarding(info.forwarding == 1),
+        source_ranges,
+        dsr_backends,
         cluster_table: cluster_table.unwrap_or(EMPTY),
         local_table: local_table.unwrap_or(EMPTY),
         frontends,
@@ -245,17 +281,25 @@ fn check_frontend(
     entry: &ServiceEntry,
     inconsistencies: &mut Vec<String>,
 ) {
-    let (word, bit) = filter_bit(key);
-    let bits = snapshot.filter.get(word as usize).copied().unwrap_or(0);
-    if bits & bit == 0 {
+    if !snapshot.lets_in(key) {
         let vip = vip(key);
-        inconsistencies.push(format!(
-            "{vip}: its bit in the filter is clear: nothing reaches it"
-        ));
+        inconsistencies.push(format!("{vip}: its bit is clear: nothing reaches it"));
     }
     if !entry.belongs_to(key) {
         let vip = vip(key);
         inconsistencies.push(format!("{vip}: its seal does not fit: it is not used"));
+    }
+    if entry.flags & FrontendFlags::EXTERNAL_DIFFERS != 0
+        && !snapshot.has_frontend(&key.in_scope(Scope::External))
+    {
+        let vip = vip(key);
+        inconsistencies.push(format!(
+            "{vip}: the external entry that it refers to is missing"
+        ));
+    }
+    if !snapshot.admits(entry) {
+        let vip = vip(key);
+        inconsistencies.push(format!("{vip}: it is restricted, but admits no source"));
     }
 }
 
@@ -266,12 +310,22 @@ fn vip(key: &FrontendKey) -> String {
 }
 
 fn frontend(key: &FrontendKey, entry: &ServiceEntry) -> Frontend {
+    const FLAGS: [(u32, &str); 3] = [
+        (FrontendFlags::EXTERNAL_DIFFERS, "external-differs"),
+        (FrontendFlags::SOURCE_RANGES, "source-ranges"),
+        (FrontendFlags::DSR, "dsr"),
+    ];
     Frontend {
         address: key.addr.to_ip(),
         port: key.port.get(),
         protocol: words::protocol(key.protocol),
         scope: words::scope(key.scope),
         kind: words::kind(entry.flags),
+        flags: FLAGS
+            .into_iter()
+            .filter(|(bit, _)| entry.flags & bit != 0)
+            .map(|(_, name)| name)
+            .collect(),
         set: words::set(entry.flags & FrontendFlags::LOCAL_SET != 0),
         when_empty: if entry.flags & FrontendFlags::DROP == 0 {
             "refuse"

@@ -4,12 +4,15 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 
-use super::Filter;
+use super::{
+    Filter, affinity::AffinityVerb, conntrack::ConntrackVerb, maglev::MaglevVerb, nat::NatVerb,
+};
 
-/// Shows what lb has programmed on this node: Services, frontends, backends, programs.
+/// Shows what lb has programmed on this node and what becomes of its traffic: Services,
+/// frontends, backends, flows, drops.
 ///
 /// It reads the pinned maps and asks no daemon, so it answers the same while the
-/// controller is stopped, crashed or being replaced. It changes nothing.
+/// controller is stopped, crashed or being replaced. Only `flush` changes anything.
 #[derive(Debug, Parser)]
 #[command(
     name = "lbctl",
@@ -21,6 +24,9 @@ EXAMPLES
   Which Services use this pod?         lbctl backends --address 10.244.1.7
   Backends that are not ready:         lbctl backends -o json | jq '.backends[]|select(.ready|not)'
   Is this node healthy?                lbctl status
+  Which connections has this client?   lbctl conntrack list --client 192.0.2.7
+  Why are packets dropped?             lbctl drops
+  Is the load spread evenly?           lbctl maglev show shop/web
   Do two nodes hold the same state?    diff <(ssh a lbctl dump) <(ssh b lbctl dump)
   Another pin directory:               lbctl --bpffs /sys/fs/bpf/node2 status
 
@@ -118,6 +124,51 @@ EXAMPLES
     /// they are attached, what this kernel cannot do, how full the maps are, and the
     /// sums of all counters.
     Status,
+    /// Show or forget tracked connections.
+    #[command(
+        subcommand,
+        after_long_help = "\
+EXAMPLES
+  lbctl conntrack list --service shop/web --state established
+  lbctl conntrack list --client 192.0.2.7 -o wide
+  lbctl conntrack flush --backend 10.244.1.7:8080"
+    )]
+    Conntrack(ConntrackVerb),
+    /// Show connections whose source address or port is translated.
+    #[command(
+        subcommand,
+        after_long_help = "\
+EXAMPLES
+  lbctl nat list --backend 10.244.1.7"
+    )]
+    Nat(NatVerb),
+    /// Show or forget clients that session affinity remembers.
+    #[command(
+        subcommand,
+        after_long_help = "\
+EXAMPLES
+  lbctl affinity list --service shop/web
+  lbctl affinity flush --client 192.0.2.7"
+    )]
+    Affinity(AffinityVerb),
+    /// Show how evenly new connections are spread.
+    #[command(
+        subcommand,
+        after_long_help = "\
+EXAMPLES
+  lbctl maglev show shop/web
+  lbctl maglev show shop/web:http -o json"
+    )]
+    Maglev(MaglevVerb),
+    /// Show dropped and refused packets by reason and device.
+    ///
+    /// Counted since the maps were made, most frequent first. A device that is gone is
+    /// shown by its number.
+    Drops {
+        /// Show also what is counted beside delivery, and what is left to the kernel.
+        #[arg(long)]
+        all: bool,
+    },
     /// Dump everything that is programmed, to compare it.
     ///
     /// With --address, service ports are kept of which a frontend or a backend has the

@@ -1,7 +1,7 @@
 //! What the kernel says beside the maps: links, locks, memory, features.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs::{self, File},
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd},
@@ -11,16 +11,19 @@ use std::{
 };
 
 use aya::maps::MapData;
-use lb_ebpf::abi::map;
+use lb_ebpf::abi::{DeviceClass, map};
 use nix::{
     fcntl::{Flock, FlockArg},
     sys::stat::{major, minor},
 };
 
+use super::{snapshot::Snapshot, words};
 use crate::{
+    devices::{preflight, snat_ports},
     kernel::{self, Features},
     loader::PROGRAMS,
-    pins::Pins,
+    maps::{Access, Maps},
+    pins::{DevicePin, Mechanism, Pins},
     sys,
 };
 
@@ -48,6 +51,21 @@ pub struct Facts {
     pub programs: Vec<ProgramFact>,
     /// Kernel memory of maps in bytes, by name.
     pub memory: HashMap<&'static str, u64>,
+    /// Elements in use, and how many fit, of maps that programs fill, by name.
+    pub filled: HashMap<&'static str, (u64, u64)>,
+    /// Attachments at devices.
+    pub devices: DeviceFacts,
+    /// Settings of this host that stand in the way of packets, one sentence each.
+    pub host: Vec<String>,
+}
+
+/// Attachments at devices.
+#[derive(Clone, Debug, Default)]
+pub struct DeviceFacts {
+    /// Those that are pinned.
+    pub links: Vec<(DevicePin, LinkState)>,
+    /// Why others are missing, by ifindex.
+    pub reasons: BTreeMap<u32, String>,
 }
 
 /// A program and its attachment.
@@ -94,8 +112,9 @@ impl LinkState {
 }
 
 /// Asks the kernel about what is pinned below `root`.
-pub(super) fn gather(root: &Path, epoch: u32, now_ns: u64) -> Facts {
+pub(super) fn gather(root: &Path, snapshot: &Snapshot, now_ns: u64) -> Facts {
     let pins = Pins::new(root);
+    let epoch = snapshot.epoch;
     let mut paths = HashMap::new();
     let programs = PROGRAMS.iter().map(|name| {
         let mut fact = program(&pins, name);
@@ -117,7 +136,41 @@ pub(super) fn gather(root: &Path, epoch: u32, now_ns: u64) -> Facts {
         pins: pins.dir().to_path_buf(),
         programs,
         memory,
+        filled: filled(&pins.epoch(snapshot.epoch)),
+        devices: DeviceFacts {
+            links: device_links(&pins),
+            reasons: pins.reasons(),
+        },
+        host: host(snapshot),
     }
+}
+
+/// Counts elements; what cannot be read is left out.
+fn filled(epoch: &Path) -> HashMap<&'static str, (u64, u64)> {
+    let Ok(maps) = Maps::open(epoch, Access::Read) else {
+        return HashMap::new();
+    };
+    let counted = [
+        (
+            map::CONNTRACK,
+            maps.conntrack.count(),
+            maps.conntrack.max_entries(),
+        ),
+        (
+            map::HALF_OPEN,
+            maps.half_open.count(),
+            maps.half_open.max_entries(),
+        ),
+        (
+            map::FRAGMENTS,
+            maps.fragments.count(),
+            maps.fragments.max_entries(),
+        ),
+    ];
+    let counted = counted.into_iter();
+    counted
+        .filter_map(|(name, used, capacity)| Some((name, (used.ok()?, capacity.into()))))
+        .collect()
 }
 
 fn program(pins: &Pins, name: &'static str) -> ProgramFact {
@@ -146,6 +199,37 @@ fn program(pins: &Pins, name: &'static str) -> ProgramFact {
     fact.cgroup_id = Some(info.cgroup_id).filter(|id| *id != 0);
     fact.tag = fd_info(link.as_fd(), "prog_tag:");
     fact
+}
+
+fn device_links(pins: &Pins) -> Vec<(DevicePin, LinkState)> {
+    let state = |pin: &DevicePin| {
+        let Ok(object) = sys::object_get(&pins.device_link(pin)) else {
+            return LinkState::Unreadable;
+        };
+        match sys::device_link(&object) {
+            // What stands for a classic filter is its program, which is no link.
+            _ if pin.mechanism == Mechanism::Clsact => LinkState::Attached,
+            Ok(link) if link.ifindex == pin.index => LinkState::Attached,
+            Ok(_) => LinkState::Detached,
+            Err(_) => LinkState::Unreadable,
+        }
+    };
+    let all = pins.device_links().unwrap_or_default();
+    all.into_iter().map(|pin| (pin, state(&pin))).collect()
+}
+
+/// Settings of the network namespace that `lbctl` runs in: on a node, the host's.
+fn host(snapshot: &Snapshot) -> Vec<String> {
+    let uplinks = snapshot
+        .devices
+        .iter()
+        .filter(|(_, device)| device.class == DeviceClass::Uplink as u32)
+        .map(|(_, device)| words::padded(&device.name));
+    let uplinks: Vec<_> = uplinks.collect();
+    let names: Vec<_> = uplinks.iter().map(String::as_str).collect();
+    let mut devices = snapshot.devices.iter();
+    let v6 = devices.any(|(_, device)| !device.snat_v6.is_unspecified());
+    preflight::problems(&names, v6, snat_ports(&snapshot.config).as_ref())
 }
 
 /// The directory of a cgroup in the mounted hierarchy.

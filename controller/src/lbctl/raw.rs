@@ -18,10 +18,16 @@ pub struct Raw {
     pub frontends: Vec<Frontend>,
     /// By slot; freed slots too, for their generations.
     pub backends: Vec<Backend>,
+    /// By service, length and address.
+    pub source_ranges: Vec<SourceRange>,
+    /// By service and address.
+    pub local_backends: Vec<LocalBackend>,
     /// By id; left out when filtered.
     pub zones: Vec<Zone>,
     /// The set words of the filter; null when filtered.
     pub filter: Option<Words>,
+    /// The set words of the NodePort bits; null when filtered.
+    pub node_ports: Option<Words>,
     /// The whole slab; null when filtered.
     pub maglev: Option<Words>,
 }
@@ -40,6 +46,7 @@ pub struct Service {
     pub local_policies: u8,
     pub affinity_seconds: u32,
     pub pinned_table_length: u32,
+    pub forwarding: u8,
     pub cluster_table: Table,
     pub local_table: Table,
 }
@@ -77,6 +84,22 @@ pub struct Backend {
     pub port: u16,
     pub flags: u32,
     pub zone: u16,
+}
+
+/// An element of `SOURCE_RANGES`.
+#[derive(Clone, Debug, Serialize)]
+pub struct SourceRange {
+    pub service_id: u32,
+    pub prefix_length: u32,
+    pub range: String,
+}
+
+/// An element of `LOCAL_BACKENDS`.
+#[derive(Clone, Debug, Serialize)]
+pub struct LocalBackend {
+    pub service_id: u32,
+    pub address: IpAddr,
+    pub slot: u32,
 }
 
 /// An element of `ZONES`.
@@ -120,10 +143,14 @@ pub fn raw(snapshot: &Snapshot, filter: &Filter) -> Raw {
             b.flags != 0 && kept(b.service_id)
         }
     });
+    let source_ranges = snapshot.source_ranges.iter();
+    let source_ranges = source_ranges.filter(|key| kept(key.range.service_id));
+    let local_backends = snapshot.local_backends.iter();
+    let local_backends = local_backends.filter(|(key, _)| kept(key.service_id));
     let everything = filter.is_empty();
     let zones = snapshot.zones.iter().filter(|_| everything);
     Raw {
-        format: "lb-raw/1",
+        format: "lb-raw/2",
         services: services
             .map(|(id, info)| Service {
                 id: *id,
@@ -137,6 +164,7 @@ pub fn raw(snapshot: &Snapshot, filter: &Filter) -> Raw {
                 local_policies: info.local_policies,
                 affinity_seconds: info.affinity_secs,
                 pinned_table_length: info.pinned_len,
+                forwarding: info.forwarding,
                 cluster_table: table(snapshot, info.cluster_table),
                 local_table: table(snapshot, info.local_table),
             })
@@ -166,6 +194,20 @@ pub fn raw(snapshot: &Snapshot, filter: &Filter) -> Raw {
                 zone: backend.zone,
             })
             .collect(),
+        source_ranges: source_ranges
+            .map(|key| SourceRange {
+                service_id: key.range.service_id,
+                prefix_length: key.prefix_len,
+                range: super::words::source_range(key),
+            })
+            .collect(),
+        local_backends: local_backends
+            .map(|(key, slot)| LocalBackend {
+                service_id: key.service_id,
+                address: key.addr.to_ip(),
+                slot: *slot,
+            })
+            .collect(),
         zones: zones
             .map(|(id, name)| Zone {
                 id: *id,
@@ -173,6 +215,8 @@ pub fn raw(snapshot: &Snapshot, filter: &Filter) -> Raw {
             })
             .collect(),
         filter: everything.then(|| words(snapshot.filter.iter().map(|word| word.to_le_bytes()))),
+        node_ports: everything
+            .then(|| words(snapshot.node_ports.iter().map(|word| word.to_le_bytes()))),
         maglev: everything.then(|| {
             let entries = (0..snapshot.slab.entries()).filter_map(|i| snapshot.slab.entry(i));
             words(entries.map(u32::to_le_bytes))

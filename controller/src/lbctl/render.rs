@@ -1,11 +1,15 @@
 //! Text for people; one file a verb.
 
+pub(super) mod affinity;
 pub(super) mod backends;
 pub(super) mod by_service;
+pub(super) mod drops;
+pub(super) mod flows;
 pub(super) mod list;
+pub(super) mod maglev;
 mod status;
 
-use std::fmt::Display;
+use std::{fmt::Display, net::IpAddr};
 
 use clap::builder::styling::{AnsiColor, Style as Ansi};
 use comfy_table::{
@@ -131,10 +135,15 @@ fn count(number: u64) -> Cell {
     cell(number, if number == 0 { Tone::Dim } else { Tone::Plain })
 }
 
-/// `10.96.0.10:80/TCP`, `[fd00::1]:80/TCP`.
+/// `10.96.0.10:80/TCP`, `[fd00::1]:80/TCP`; a NodePort is `*:30080/TCP` in IPv4 and
+/// `[*]:30080/TCP` in IPv6.
 fn frontend_address(frontend: &Frontend) -> String {
-    let address = std::net::SocketAddr::new(frontend.address, frontend.port);
-    format!("{address}/{}", frontend.protocol)
+    let (port, protocol) = (frontend.port, frontend.protocol);
+    match frontend.address {
+        IpAddr::V4(addr) if addr.is_unspecified() => format!("*:{port}/{protocol}"),
+        IpAddr::V6(addr) if addr.is_unspecified() => format!("[*]:{port}/{protocol}"),
+        addr => format!("{}/{protocol}", std::net::SocketAddr::new(addr, port)),
+    }
 }
 
 fn backend_address(backend: &Backend) -> String {

@@ -8,9 +8,13 @@
 use std::{collections::HashSet, io, path::Path};
 
 use aya::maps::MapError;
-use lb_ebpf::abi::{
-    ABI_VERSION, BackendEntry, BackendStats, FrontendKey, Name, ServiceEntry, ServiceInfo,
-    ServiceStats, Status, TableRef,
+use lb_ebpf::{
+    abi::{
+        ABI_VERSION, BackendEntry, BackendStats, Config, Device, FrontendFlags, FrontendKey,
+        LocalBackendKey, Name, ServiceEntry, ServiceInfo, ServiceStats, SourceRangeKey, Status,
+        TableRef,
+    },
+    hash::{filter_bit, node_port_bit},
 };
 
 use super::{LbctlError, facts};
@@ -48,6 +52,11 @@ impl Slab for Vec<u32> {
     }
 }
 
+/// The order of [`Snapshot::frontends`].
+fn order(key: &FrontendKey) -> ([u8; 16], u16, u8, u8) {
+    (key.addr.octets(), key.port.get(), key.protocol, key.scope)
+}
+
 /// What is programmed, without any order but by index.
 #[derive(Debug)]
 pub struct Snapshot {
@@ -69,6 +78,12 @@ pub struct Snapshot {
     pub zones: Vec<(u32, Name)>,
     /// `FILTER`.
     pub filter: Vec<u64>,
+    /// `NODE_PORTS`.
+    pub node_ports: Vec<u64>,
+    /// `SOURCE_RANGES`, sorted by service, length and address.
+    pub source_ranges: Vec<SourceRangeKey>,
+    /// `LOCAL_BACKENDS`, sorted by service.
+    pub local_backends: Vec<(LocalBackendKey, u32)>,
     /// Clients in `AFFINITY`, and how many fit.
     pub affinity: (u32, u32),
     /// Capacities of the maps.
@@ -77,13 +92,16 @@ pub struct Snapshot {
     pub zones_capacity: u32,
     /// `MAGLEV`.
     pub slab: Box<dyn Slab>,
+    /// `CONFIG`.
+    pub config: Config,
+    /// `DEVICES`, sorted by ifindex.
+    pub devices: Vec<(u32, Device)>,
 }
 
 impl Snapshot {
     fn of(epoch: u32, maps: Maps) -> Result<Self, MapsError> {
         let mut frontends = maps.services.dump()?;
-        frontends
-            .sort_by_key(|(key, _)| (key.addr.octets(), key.port.get(), key.protocol, key.scope));
+        frontends.sort_by_key(|(key, _)| order(key));
         frontends.dedup_by_key(|(key, _)| *key);
         let infos = (0..).zip(maps.service_info.iter());
         let infos: Vec<_> = infos.filter(|(_, info)| info.is_used()).collect();
@@ -94,7 +112,12 @@ impl Snapshot {
         backends.truncate(last.map_or(0, |last| last + 1));
         let mut zones = maps.zones.dump()?;
         zones.sort_by_key(|(id, _)| *id);
+        let mut local_backends = maps.local_backends.dump()?;
+        local_backends.sort_by_key(|(key, _)| (key.service_id, key.addr.octets()));
+        local_backends.dedup_by_key(|(key, _)| *key);
         let affinity = maps.affinity.dump()?.len() as u32;
+        let mut devices = maps.devices.dump()?;
+        devices.sort_by_key(|(index, _)| *index);
         Ok(Self {
             epoch,
             status: maps.status.get(0),
@@ -105,6 +128,9 @@ impl Snapshot {
             backend_stats: maps.backend_stats.iter().collect(),
             zones,
             filter: maps.filter.iter().collect(),
+            node_ports: maps.node_ports.iter().collect(),
+            source_ranges: maps.source_ranges.dump()?,
+            local_backends,
             affinity: (affinity, maps.affinity.max_entries()),
             capacity: Capacity {
                 services: maps.service_info.len(),
@@ -113,6 +139,8 @@ impl Snapshot {
                 maglev: maps.maglev.len(),
             },
             zones_capacity: maps.zones.max_entries(),
+            config: maps.config.get(0),
+            devices,
             slab: Box::new(maps.maglev),
         })
     }
@@ -122,6 +150,56 @@ impl Snapshot {
         let index = self.zones.binary_search_by_key(&id, |(id, _)| *id).ok()?;
         let (_, name) = self.zones.get(index)?;
         Some(super::words::name(name)).filter(|name| id != 0 && !name.is_empty())
+    }
+
+    /// What is known of a service.
+    pub(super) fn info(&self, id: u32) -> Option<&ServiceInfo> {
+        let index = self.infos.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        self.infos.get(index).map(|(_, info)| info)
+    }
+
+    /// `NAMESPACE/NAME` of a service.
+    pub(super) fn service_name(&self, id: u32) -> Option<String> {
+        let info = self.info(id)?;
+        let [namespace, name] = [&info.namespace, &info.name].map(super::words::name);
+        Some(format!("{namespace}/{name}"))
+    }
+
+    /// The sources that a service admits, in the order of the map.
+    pub(super) fn source_ranges_of(&self, id: u32) -> impl Iterator<Item = &SourceRangeKey> {
+        let start = (self.source_ranges).partition_point(|key| key.range.service_id < id);
+        let ranges = self.source_ranges.iter().skip(start);
+        ranges.take_while(move |key| key.range.service_id == id)
+    }
+
+    /// The backends of this node that a DSR service names, with their slots.
+    pub(super) fn local_backends_of(
+        &self,
+        id: u32,
+    ) -> impl Iterator<Item = &(LocalBackendKey, u32)> {
+        let start = (self.local_backends).partition_point(|(key, _)| key.service_id < id);
+        let backends = self.local_backends.iter().skip(start);
+        backends.take_while(move |(key, _)| key.service_id == id)
+    }
+
+    /// Whether exactly this entry is programmed.
+    pub(super) fn has_frontend(&self, key: &FrontendKey) -> bool {
+        let found = (self.frontends).binary_search_by_key(&order(key), |(key, _)| order(key));
+        found.is_ok()
+    }
+
+    /// Whether the bit that lets packets of a frontend in is set.
+    pub(super) fn lets_in(&self, key: &FrontendKey) -> bool {
+        let (words, bit) = if key.addr.is_unspecified() {
+            let bit = node_port_bit(key.protocol, key.port.get());
+            (&self.node_ports, bit)
+        } else {
+            (&self.filter, Some(filter_bit(key)))
+        };
+        bit.is_some_and(|(word, bit)| {
+            let bits = words.get(word as usize).copied().unwrap_or(0);
+            bits & bit != 0
+        })
     }
 
     /// The backend in `slot`, if it is in use.
@@ -136,14 +214,21 @@ impl Snapshot {
         (start..end).filter_map(|index| self.slab.entry(index))
     }
 
-    /// Whether every frontend and backend belongs to a service that is described.
+    /// Whether every frontend and backend belongs to a service that is described, and
+    /// every restricted frontend admits somebody.
     fn is_whole(&self) -> bool {
         let ids: HashSet<u32> = self.infos.iter().map(|(id, _)| *id).collect();
         let used = self.backends.iter().filter(|b| b.flags != 0);
         self.frontends
             .iter()
-            .all(|(_, entry)| ids.contains(&entry.service_id))
+            .all(|(_, entry)| ids.contains(&entry.service_id) && self.admits(entry))
             && used.map(|b| b.service_id).all(|id| ids.contains(&id))
+    }
+
+    /// Whether an entry that is restricted has source ranges.
+    pub(super) fn admits(&self, entry: &ServiceEntry) -> bool {
+        let mut sources = self.source_ranges_of(entry.service_id);
+        entry.flags & FrontendFlags::SOURCE_RANGES == 0 || sources.next().is_some()
     }
 }
 
@@ -152,7 +237,7 @@ pub fn read(root: &Path) -> Result<Snapshot, LbctlError> {
     let pins = Pins::new(root);
     let mut latest = None;
     for _ in 0..2 {
-        let Some((epoch, maps)) = current(&pins)? else {
+        let Some((epoch, maps)) = current(&pins, Access::Read)? else {
             continue;
         };
         let snapshot = Snapshot::of(epoch, maps)?;
@@ -164,8 +249,17 @@ pub fn read(root: &Path) -> Result<Snapshot, LbctlError> {
     latest.ok_or_else(|| why_nothing(root, &pins))
 }
 
-fn current(pins: &Pins) -> Result<Option<(u32, Maps)>, LbctlError> {
-    pins.current(Access::Read).map_err(|error| match &error {
+/// Opens the maps that are in force below `root`.
+pub(super) fn open(root: &Path, access: Access) -> Result<Maps, LbctlError> {
+    let pins = Pins::new(root);
+    match current(&pins, access)? {
+        Some((_, maps)) => Ok(maps),
+        None => Err(why_nothing(root, &pins)),
+    }
+}
+
+fn current(pins: &Pins, access: Access) -> Result<Option<(u32, Maps)>, LbctlError> {
+    pins.current(access).map_err(|error| match &error {
         MapsError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
             LbctlError::Privileges(pins.dir().display().to_string())
         }

@@ -5,6 +5,7 @@ use lb_ebpf::abi::{ABI_VERSION, BackendStats, ServiceStats, StatusFlags, map};
 use serde::Serialize;
 
 use super::{
+    devices::{self, DeviceRow},
     facts::{Facts, LinkState, ProgramFact},
     snapshot::Snapshot,
     view::Counters,
@@ -34,8 +35,12 @@ pub struct NodeStatus {
     pub sync: Sync,
     /// Where state is pinned.
     pub pins: PinDirectory,
-    /// The programs.
+    /// The programs at the cgroup.
     pub programs: Vec<Program>,
+    /// Settings of this host that stand in the way of packets, one sentence each.
+    pub host: Vec<String>,
+    /// Devices that packet programs are meant for.
+    pub devices: Vec<DeviceRow>,
     /// The maps.
     pub maps: Vec<MapFill>,
     /// What is programmed.
@@ -51,6 +56,8 @@ pub struct Kernel {
     pub release: String,
     /// Whether `bpf_set_retval` exists (5.18).
     pub set_retval: bool,
+    /// Whether TCX links exist (6.6).
+    pub tcx: bool,
     /// What does not work as it should on this kernel, one sentence each.
     pub degradations: Vec<&'static str>,
 }
@@ -151,7 +158,8 @@ pub struct Programmed {
 pub fn describe(snapshot: &Snapshot, facts: &Facts) -> NodeStatus {
     let status = &snapshot.status;
     let synced = status.flags & StatusFlags::SYNCED != 0;
-    let problems = problems(facts, synced);
+    let mut problems = problems(facts, synced);
+    problems.extend(devices::problems(&snapshot.devices, &facts.devices));
     let ago = |at: u64| (at != 0).then(|| facts.now_ns.saturating_sub(at) / 1_000_000_000);
     let backends = snapshot.backends.iter().filter(|b| b.flags != 0).count();
     NodeStatus {
@@ -163,6 +171,7 @@ pub fn describe(snapshot: &Snapshot, facts: &Facts) -> NodeStatus {
         kernel: Kernel {
             release: facts.kernel.clone(),
             set_retval: facts.features.set_retval,
+            tcx: facts.features.tcx,
             degradations: degradations(facts),
         },
         versions: Versions {
@@ -188,6 +197,8 @@ pub fn describe(snapshot: &Snapshot, facts: &Facts) -> NodeStatus {
             epoch: snapshot.epoch,
         },
         programs: facts.programs.iter().map(program).collect(),
+        host: facts.host.clone(),
+        devices: devices::rows(&snapshot.devices, &facts.devices),
         maps: maps(snapshot, facts, backends),
         programmed: Programmed {
             service_ports: snapshot.infos.len(),
@@ -222,6 +233,14 @@ fn problems(facts: &Facts, synced: bool) -> Vec<String> {
     if cgroups.len() > 1 {
         problems.push("the programs are attached to different cgroups".to_owned());
     }
+    if let Some((used, capacity)) = facts.filled.get(map::CONNTRACK)
+        && used * 20 >= capacity * 19
+    {
+        problems.push(format!(
+            "connection tracking is full ({used} of {capacity} entries): new connections can \
+             be forgotten before old ones"
+        ));
+    }
     problems
 }
 
@@ -230,6 +249,12 @@ fn degradations(facts: &Facts) -> Vec<&'static str> {
     if !facts.features.set_retval {
         degradations
             .push("a refused connect returns EPERM, not ECONNREFUSED (fixed by Linux 5.18)");
+    }
+    if !facts.features.tcx {
+        degradations.push(
+            "programs at devices are classic TC filters, which others may remove or precede \
+             (fixed by Linux 6.6)",
+        );
     }
     degradations
 }
@@ -257,7 +282,7 @@ fn maps(snapshot: &Snapshot, facts: &Facts, backends: usize) -> Vec<MapFill> {
         .iter()
         .map(|word| u64::from(word.count_ones()))
         .sum();
-    let fill = |name| -> Option<(u64, u64)> {
+    let fill = |name: &'static str| -> Option<(u64, u64)> {
         Some(match name {
             map::SERVICES => (snapshot.frontends.len() as u64, capacity.frontends.into()),
             map::MAGLEV => (tables, capacity.maglev.into()),
@@ -266,11 +291,11 @@ fn maps(snapshot: &Snapshot, facts: &Facts, backends: usize) -> Vec<MapFill> {
             map::ZONES => (snapshot.zones.len() as u64, snapshot.zones_capacity.into()),
             map::FILTER => (bits, snapshot.filter.len() as u64 * 64),
             map::AFFINITY => (snapshot.affinity.0.into(), snapshot.affinity.1.into()),
-            _ => return None,
+            _ => *facts.filled.get(name)?,
         })
     };
     let describe = |name: &&'static str| {
-        let fill = fill(*name);
+        let fill = fill(name);
         MapFill {
             name,
             used: fill.map(|(used, _)| used),

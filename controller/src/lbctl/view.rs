@@ -73,6 +73,10 @@ pub struct ServicePort {
     pub local_table_length: u32,
     /// Table length that an annotation asks for; null is adaptive.
     pub pinned_table_length: Option<u32>,
+    /// Of packets from outside to backends on other nodes: `snat` or `dsr`.
+    pub forwarding: &'static str,
+    /// Sources that restricted frontends admit.
+    pub source_ranges: Vec<String>,
     /// Backends with condition `ready`.
     pub ready_backends: usize,
     /// All backends.
@@ -88,7 +92,7 @@ pub struct ServicePort {
 /// An address that clients dial.
 #[derive(Clone, Debug, Serialize)]
 pub struct Frontend {
-    /// The VIP.
+    /// The VIP; the unspecified address for a NodePort.
     pub address: IpAddr,
     /// The port.
     pub port: u16,
@@ -96,8 +100,16 @@ pub struct Frontend {
     pub protocol: &'static str,
     /// `ClusterIP`, `NodePort`, `ExternalIP` or `LoadBalancer`.
     pub kind: &'static str,
-    /// `internal` (clients on this node) or `external`.
+    /// `internal` (clients on this node, and others too unless there is an external entry)
+    /// or `external`.
     pub scope: &'static str,
+    /// Of an internal entry: packets from outside have an external one.
+    pub external_differs: bool,
+    /// Only the service port's source ranges are admitted.
+    pub restricted: bool,
+    /// Of packets from outside to backends on other nodes: `snat` or `dsr`; null for a
+    /// ClusterIP.
+    pub forwarding: Option<&'static str>,
     /// The policy that it obeys: `Cluster` or `Local`.
     pub policy: &'static str,
     /// Session-affinity timeout; null without affinity.
@@ -236,6 +248,8 @@ pub struct FrontendRow<'a> {
     /// The frontend.
     #[serde(flatten)]
     pub frontend: &'a Frontend,
+    /// Sources that it admits, if it is restricted.
+    pub source_ranges: &'a [String],
     /// Backends with condition `ready`.
     pub ready_backends: usize,
     /// All backends.
@@ -283,6 +297,11 @@ impl Services {
                         name: &service.name,
                         port_name: &port.name,
                         frontend,
+                        source_ranges: if frontend.restricted {
+                            &port.source_ranges
+                        } else {
+                            &[]
+                        },
                         ready_backends: port.ready_backends,
                         total_backends: port.total_backends,
                         service_id: port.service_id,

@@ -1,7 +1,7 @@
 //! The words for what maps hold as numbers. Numbers that no version writes read as
 //! `unknown`.
 
-use lb_ebpf::abi::{FrontendKind, Name, Protocol, Scope};
+use lb_ebpf::abi::{FrontendKind, Name, Protocol, Scope, SourceRangeKey};
 
 /// What a number without a meaning reads as.
 pub(super) const UNKNOWN: &str = "unknown";
@@ -62,6 +62,22 @@ pub(super) const fn scope(number: u8) -> &'static str {
     }
 }
 
+/// Forwarding of packets from outside.
+pub(super) const fn forwarding(dsr: bool) -> &'static str {
+    if dsr { "dsr" } else { "snat" }
+}
+
+/// A source range as in `spec.loadBalancerSourceRanges`.
+pub(super) fn source_range(key: &SourceRangeKey) -> String {
+    let addr = key.range.addr;
+    let all = SourceRangeKey::FULL - 128;
+    let len = key.prefix_len.saturating_sub(all);
+    match len.checked_sub(96).filter(|_| addr.is_v4()) {
+        Some(v4_len) => format!("{}/{v4_len}", addr.to_ip()),
+        None => format!("{}/{len}", std::net::Ipv6Addr::from(addr.octets())),
+    }
+}
+
 /// A set of backends.
 pub(super) const fn set(local: bool) -> &'static str {
     if local { "local" } else { "cluster" }
@@ -111,7 +127,25 @@ pub(super) fn span(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{clean, span};
+    use lb_ebpf::abi::{Addr, SourceRange, SourceRangeKey};
+
+    use super::{clean, source_range, span};
+
+    #[test]
+    fn source_ranges_lose_their_mapping() {
+        let shown = |addr: &str, prefix_len| {
+            let addr = Addr::from(addr.parse::<std::net::IpAddr>().unwrap());
+            let range = SourceRange {
+                service_id: 7,
+                addr,
+            };
+            source_range(&SourceRangeKey { prefix_len, range })
+        };
+        assert_eq!(shown("10.0.0.0", 32 + 96 + 8), "10.0.0.0/8");
+        assert_eq!(shown("192.0.2.1", SourceRangeKey::FULL), "192.0.2.1/32");
+        assert_eq!(shown("2001:db8::", 32 + 32), "2001:db8::/32");
+        assert_eq!(shown("10.0.0.0", 32 + 90), "::ffff:10.0.0.0/90");
+    }
 
     #[test]
     fn spans_have_two_units_at_most() {

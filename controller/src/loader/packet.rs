@@ -5,20 +5,19 @@
 //! kept; nothing here fails as a whole. What a pin says is checked against the kernel each
 //! time: a device may have gone, or somebody may have detached a link.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    fs, io,
-    os::fd::AsFd,
-};
+use std::{collections::HashMap, fs, io, os::fd::AsFd};
 
 use aya::programs::{
     LinkOrder, Program, SchedClassifier, TcAttachType, Xdp, XdpMode,
     links::{FdLink, Link, LinkError},
     tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact},
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use super::Programs;
+use super::{
+    Programs,
+    device_links::{DeviceError, DeviceLinks},
+};
 use crate::{
     devices::{Attachment, Direction, Hook, direction_of},
     exit::sentence,
@@ -31,80 +30,6 @@ const FILTER_PRIORITY: u16 = 50;
 
 /// Handle of our classic filters; a filter with it is replaced in place.
 const FILTER_HANDLE: TcHandle = TcHandle::new(0, 0x6c62);
-
-/// Why something cannot be attached to, or detached from, a device.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct DeviceError(Box<dyn std::error::Error + Send + Sync>);
-
-impl DeviceError {
-    fn new(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self(error.into())
-    }
-}
-
-/// What is attached to devices.
-#[derive(Debug, Default)]
-pub struct DeviceLinks {
-    attached: HashSet<DevicePin>,
-    /// Why a program is not attached, by program and ifindex. A driver that refuses XDP is
-    /// not asked again before the controller starts anew or asks for something else.
-    refused: BTreeMap<(&'static str, u32), Refusal>,
-}
-
-#[derive(Debug)]
-struct Refusal {
-    mechanism: Mechanism,
-    reason: String,
-}
-
-impl DeviceLinks {
-    /// How a program is held at a device.
-    pub fn mechanism(&self, program: &str, index: u32) -> Option<Mechanism> {
-        let mut found = self
-            .attached
-            .iter()
-            .filter(|pin| pin.index == index && pin.program == program);
-        found.next().map(|pin| pin.mechanism)
-    }
-
-    /// Why a program is not at a device where it should be.
-    pub fn refusal(&self, program: &'static str, index: u32) -> Option<&str> {
-        let refusal = self.refused.get(&(program, index))?;
-        Some(refusal.reason.as_str())
-    }
-
-    /// Whether anything is held this way.
-    pub fn any(&self, mechanism: Mechanism) -> bool {
-        let mut pins = self.attached.iter();
-        pins.any(|pin| pin.mechanism == mechanism)
-    }
-
-    fn is_refused(&self, pin: &DevicePin) -> bool {
-        let refusal = self.refused.get(&(pin.program, pin.index));
-        refusal.is_some_and(|refusal| refusal.mechanism == pin.mechanism)
-    }
-
-    /// Remembers a failure; says it once.
-    fn refuse(&mut self, pin: &DevicePin, device: &str, error: &DeviceError) {
-        let reason = sentence(error);
-        let old = self.refused.get(&(pin.program, pin.index));
-        if old.is_none_or(|old| old.reason != reason) {
-            warn!(
-                device,
-                program = pin.program,
-                how = pin.mechanism.as_str(),
-                reason,
-                "the device does without the program"
-            );
-        }
-        let refusal = Refusal {
-            mechanism: pin.mechanism,
-            reason,
-        };
-        self.refused.insert((pin.program, pin.index), refusal);
-    }
-}
 
 impl Programs {
     /// Brings the attachments at devices in step with `wanted`, in its order.
@@ -139,8 +64,7 @@ impl Programs {
             }
         }
         for (pin, attachment) in &wanted {
-            let xdp = matches!(pin.mechanism, Mechanism::XdpNative | Mechanism::XdpGeneric);
-            if xdp && links.is_refused(pin) {
+            if links.is_final(pin, attachment.mtu) {
                 continue;
             }
             match self.put(pins, pin, &attachment.name) {
@@ -148,7 +72,7 @@ impl Programs {
                     links.refused.remove(&(pin.program, pin.index));
                     links.attached.insert(*pin);
                 }
-                Err(error) => links.refuse(pin, &attachment.name, &error),
+                Err(error) => links.refuse(pin, attachment, &error),
             }
         }
     }
@@ -179,7 +103,7 @@ impl Programs {
             Err(error) => {
                 // A program of the past must not go on with maps of the past.
                 warn!(%pin, %error, "a link cannot be replaced: making it anew");
-                fs::remove_file(&path).map_err(DeviceError::new)?;
+                detach(pins, pin)?;
             }
         }
         let link = self.device_link(pin, device)?;
@@ -324,5 +248,14 @@ fn detach(pins: &Pins, pin: &DevicePin) -> Result<(), DeviceError> {
         // Gone already, or with its qdisc: what counts is that it is not there.
         warn!(%pin, error = sentence(&error), "the filter cannot be removed");
     }
-    fs::remove_file(pins.device_link(pin)).map_err(DeviceError::new)
+    let path = pins.device_link(pin);
+    // At once: what takes its place may not be attached beside it. A device that is gone
+    // has no attachments, which is as good.
+    if let Ok(link) = sys::object_get(&path)
+        && pin.mechanism != Mechanism::Clsact
+        && let Err(error) = sys::link_detach(link)
+    {
+        debug!(%pin, %error, "nothing to detach");
+    }
+    fs::remove_file(path).map_err(DeviceError::new)
 }

@@ -7,7 +7,7 @@ use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gau
 use tracing::warn;
 
 use crate::{
-    conntrack::{Reason, Report},
+    conntrack::{FlowSizes, Reason, Report},
     maps::Maps,
 };
 
@@ -15,6 +15,7 @@ pub(super) const RECONCILER_DURATION: &str = "kubeproxy_conntrack_reconciler_syn
 const RECONCILER_DELETED: &str = "kubeproxy_conntrack_reconciler_deleted_entries_total";
 const ENTRIES: &str = "lb_conntrack_entries";
 const CAPACITY: &str = "lb_conntrack_capacity_entries";
+const ASKED: &str = "lb_conntrack_asked_entries";
 const RUNS: &str = "lb_conntrack_gc_runs_total";
 pub(super) const RUN_DURATION: &str = "lb_conntrack_gc_duration_seconds";
 const LAST_RUN: &str = "lb_conntrack_gc_last_timestamp_seconds";
@@ -89,7 +90,13 @@ pub(crate) fn collected(report: &Report) {
 ///
 /// Pods come and go with their devices: one label for all of these keeps the number of
 /// series bounded. What is counted at devices that are gone or not known is `other`.
-pub(super) fn scrape(maps: &Maps) {
+pub(super) fn scrape(maps: &Maps, asked: FlowSizes) {
+    for (map, entries) in [
+        ("CONNTRACK", asked.conntrack),
+        ("HALF_OPEN", asked.half_open),
+    ] {
+        gauge!(ASKED, "map" => map).set(f64::from(entries));
+    }
     let (events, devices) = match (maps.events.dump(), maps.devices.dump()) {
         (Ok(events), Ok(devices)) => (events, devices),
         (Err(error), _) | (_, Err(error)) => {

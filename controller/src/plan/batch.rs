@@ -103,22 +103,21 @@ impl Batch {
             + self.removed_infos.len()
     }
 
-    /// Sets bits, also if this batch was to clear them.
+    /// Sets a bit, also if this batch was to clear it.
     pub(super) fn set_bit(&mut self, bits: Bits, place: (u32, u64)) {
-        let (set, cleared) = self.bits(bits);
+        let (set, cleared) = match bits {
+            Bits::Filter => (&mut self.filter_set, &mut self.filter_cleared),
+            Bits::NodePorts => (&mut self.node_ports_set, &mut self.node_ports_cleared),
+        };
         cleared.retain(|cleared| *cleared != place);
         set.push(place);
     }
 
-    /// Clears bits, also if this batch was to set them.
+    /// Clears a bit.
     pub(super) fn clear_bit(&mut self, bits: Bits, place: (u32, u64)) {
-        self.bits(bits).1.push(place);
-    }
-
-    fn bits(&mut self, bits: Bits) -> (&mut Vec<(u32, u64)>, &mut Vec<(u32, u64)>) {
         match bits {
-            Bits::Filter => (&mut self.filter_set, &mut self.filter_cleared),
-            Bits::NodePorts => (&mut self.node_ports_set, &mut self.node_ports_cleared),
+            Bits::Filter => self.filter_cleared.push(place),
+            Bits::NodePorts => self.node_ports_cleared.push(place),
         }
     }
 

@@ -16,10 +16,12 @@ mod netns {
 
     use lb_controller::{
         conntrack::{
-            Clock, Collector, FlowTable, Parity, Programmed, Reason, Report, Retired, Sweep, Tables,
+            Clock, Collector, FlowTable, Parity, Programmed, Reason, Report, RetiredFrontends,
+            Sweep, Tables,
         },
         maps::Maps,
         pins::Pins,
+        plan::Retired,
     };
     use lb_ebpf::abi::{ConntrackEntry, ConntrackState, Lifetime, Protocol};
     use tokio::sync::mpsc;
@@ -45,7 +47,13 @@ mod netns {
         };
         let backends = Programmed::new(maps);
         let clock = Clock { now, lifetimes };
-        let sweep = Sweep::new(tables, &backends, clock, suspects, Retired::default());
+        let sweep = Sweep::new(
+            tables,
+            &backends,
+            clock,
+            suspects,
+            RetiredFrontends::default(),
+        );
         sweep.run().expect("the maps can be read")
     }
 
@@ -249,11 +257,12 @@ mod netns {
         insert(&node.maps().conntrack, &udp);
         let used = frontend(udp[0].0.dst, Protocol::Udp);
         let unused = frontend(udp[0].0.src, Protocol::Udp);
-        collector.retire([used, unused].into());
+        let [used, unused] = [used, unused].map(|key| Retired { key, since: 1 });
+        collector.retire(vec![used, unused]);
         collector.purge();
         let first = wait(&mut reports, |report| report.triggered);
         assert_eq!((first.deleted_flows(), first.scanned), (0, 2));
-        assert_eq!(first.unused, [unused].into());
+        assert_eq!(first.unused, [unused]);
         node.endpoints(&["10.244.0.2"]);
         collector.purge();
         let second = wait(&mut reports, |report| report.triggered);

@@ -63,6 +63,10 @@ impl Node {
         };
         check_bpffs(&undo.pins).expect("a BPF file system at /sys/fs/bpf: run as root");
         fs::create_dir(&undo.cgroup).expect("a new cgroup");
+        let options = Options {
+            lifetimes: [1; Lifetime::COUNT],
+            ..Options::default()
+        };
         let place = Place {
             pins: Pins::new(&undo.pins),
             cgroup: Cgroup::open(&undo.cgroup).expect("our cgroup"),
@@ -73,10 +77,9 @@ impl Node {
                 half_open: 4096,
                 fragments: 64,
             },
-            lifetimes: [1; Lifetime::COUNT],
             node_name: "collector".into(),
             source: "files",
-            network: Network::new(Options::default(), Inventory::default()),
+            network: Network::new(options, Inventory::default()),
         };
         let mut node = Self {
             reconciler: Reconciler::start(place, Settings::default())

@@ -7,8 +7,7 @@ use std::{
 };
 
 use lb_controller::{
-    config::ConntrackArgs,
-    conntrack::{FlowSizes, lifetimes},
+    conntrack::FlowSizes,
     datapath::{Network, Place, cleanup},
     devices::{Inventory, Options},
     kernel::{Features, check_bpffs, find_cgroup2},
@@ -64,7 +63,6 @@ impl Sandbox {
                 half_open: 1024,
                 fragments: 64,
             },
-            lifetimes: lifetimes(&ConntrackArgs::default()),
             node_name: "races".into(),
             source: "files",
             network: Network::new(Options::default(), Inventory::default()),

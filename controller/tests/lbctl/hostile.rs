@@ -3,7 +3,8 @@
 use clap::Parser;
 use lb_controller::lbctl::{cli::Cli, describe, render, render::Style, report};
 use lb_ebpf::abi::{
-    BackendEntry, BackendStats, FrontendKey, Name, ServiceEntry, ServiceInfo, ServiceStats, Status,
+    BackendEntry, BackendStats, Config, Device, FrontendKey, LocalBackendKey, Name, ServiceEntry,
+    ServiceInfo, ServiceStats, SourceRangeKey, Status,
 };
 use proptest::{collection::vec, prelude::*};
 use zerocopy::FromBytes;
@@ -11,7 +12,7 @@ use zerocopy::FromBytes;
 use crate::snapshot::{USUAL, cluster, facts};
 
 /// Elements made of `bytes`, cycling through them.
-fn elements<T: FromBytes>(bytes: &[u8], count: usize) -> Vec<T> {
+pub(crate) fn elements<T: FromBytes>(bytes: &[u8], count: usize) -> Vec<T> {
     let mut source = bytes.iter().copied().cycle();
     (0..count)
         .map(|_| {
@@ -49,7 +50,12 @@ proptest! {
         snapshot.backend_stats = elements::<BackendStats>(&bytes, 5);
         snapshot.zones = (0..).zip(elements::<Name>(&bytes, 3)).collect();
         snapshot.filter = elements(&bytes, 3);
+        snapshot.node_ports = elements(&bytes, 3);
+        snapshot.source_ranges = elements::<SourceRangeKey>(&bytes, 5);
+        snapshot.local_backends = elements::<LocalBackendKey>(&bytes, 5).into_iter().zip(0..).collect();
         snapshot.slab = Box::new(slab);
+        snapshot.config = elements::<Config>(&bytes, 1).remove(0);
+        snapshot.devices = (2..).zip(elements::<Device>(&bytes, 7)).collect();
         snapshot.status = elements::<Status>(&bytes, 1).remove(0);
 
         for arguments in [

@@ -12,12 +12,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_controller::{exit::Exit, kernel};
+use lb_controller::{conntrack::Clock, exit::Exit, kernel, maps::Access, pins::Pins};
+use lb_ebpf::abi::{
+    Addr, ConntrackEntry, ConntrackFlags, ConntrackKey, ConntrackState, Lifetime, NextHop, Port,
+};
 use serde_json::Value;
 
 const CONTROLLER: &str = env!("CARGO_BIN_EXE_lb-controller");
 const LBCTL: &str = env!("CARGO_BIN_EXE_lbctl");
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 const MANIFESTS: &str = "
 apiVersion: v1
@@ -50,16 +53,16 @@ spec:
 ";
 
 /// A node of its own: pin directory, cgroup, manifests, controller.
-struct Node {
+pub(crate) struct Node {
     bpffs: PathBuf,
     cgroup: PathBuf,
-    manifests: PathBuf,
+    pub(crate) manifests: PathBuf,
     controller: Option<Child>,
 }
 
 impl Node {
     /// `None`, with the reason printed, where this cannot run.
-    fn new(name: &str) -> Option<Self> {
+    pub(crate) fn new(name: &str) -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
             println!("skipped: not root");
             return None;
@@ -80,7 +83,7 @@ impl Node {
     }
 
     /// `false`, with the reason printed, if the controller has no BPF object.
-    fn start(&mut self) -> bool {
+    pub(crate) fn start(&mut self) -> bool {
         // In a network namespace of its own: it attaches programs to devices.
         let mut command = Command::new("unshare");
         command
@@ -111,14 +114,14 @@ impl Node {
         }
     }
 
-    fn lbctl(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn lbctl(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(LBCTL);
         command.arg("--bpffs").arg(&self.bpffs).args(arguments);
         command.output().expect("lbctl runs")
     }
 
     /// Standard output of a call that succeeds.
-    fn text(&self, arguments: &[&str]) -> String {
+    pub(crate) fn text(&self, arguments: &[&str]) -> String {
         let output = self.lbctl(arguments);
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         String::from_utf8(output.stdout).expect("UTF-8")
@@ -138,7 +141,7 @@ impl Node {
         command.output().expect("unshare runs");
     }
 
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.controller.take() {
             child
                 .kill()
@@ -225,7 +228,11 @@ fn unprivileged_callers_learn_what_they_lack() {
         return;
     }
     let copy = node.manifests.join("lbctl");
-    fs::copy(LBCTL, &copy).expect("a copy that everybody may run");
+    // By another process: while this one has the copy open, one that another test starts
+    // may inherit it, and a file open for writing cannot be run.
+    let copied = Command::new("cp").arg(LBCTL).arg(&copy).status();
+    let copied = copied.expect("cp runs");
+    assert!(copied.success(), "a copy that everybody may run");
     let mut command = Command::new(&copy);
     command
         .arg("--bpffs")
@@ -284,4 +291,84 @@ fn service(index: u32) -> String {
          {{clusterIP: {ip}, clusterIPs: [{ip}], ipFamilies: [IPv4], ports: [{{port: 80, protocol: \
          TCP}}]}}\n"
     )
+}
+
+#[test]
+fn flushed_flows_are_gone_in_both_directions_and_others_stay() {
+    let Some(mut node) = Node::new("flush") else {
+        return;
+    };
+    if !node.start() {
+        return;
+    }
+    let pins = Pins::new(&node.bpffs);
+    let (_, maps) = pins
+        .current(Access::Write)
+        .expect("readable")
+        .expect("maps");
+    let now = Clock::new([0; Lifetime::COUNT]).now;
+    for (client, table) in [
+        ("198.51.100.7", &maps.conntrack),
+        ("198.51.100.8", &maps.conntrack),
+        ("198.51.100.7", &maps.half_open),
+    ] {
+        for (key, entry) in flow(client, table.max_entries(), now) {
+            assert!(table.insert_new(&key, &entry).expect("writable"));
+        }
+    }
+    let flows = |node: &Node| {
+        let answer = json(&node.lbctl(&["conntrack", "list", "-o", "json"]));
+        answer["flows"].as_array().expect("flows").len()
+    };
+    assert_eq!(flows(&node), 3);
+    let status = json(&node.lbctl(&["status", "-o", "json"]));
+    let fills = status["maps"].as_array().expect("maps");
+    let fill = fills.iter().find(|map| map["name"] == "CONNTRACK");
+    assert_eq!(fill.expect("it is listed")["used"], 4);
+
+    let refused = node.lbctl(&["conntrack", "flush"]);
+    assert_eq!(refused.status.code(), Some(Exit::Usage as i32));
+    assert_eq!(flows(&node), 3);
+    let flushed = node.text(&["conntrack", "flush", "--client", "198.51.100.7"]);
+    assert_eq!(flushed, "2 flows forgotten\n");
+    assert_eq!(flows(&node), 1);
+    assert_eq!(maps.conntrack.dump().expect("readable").len(), 2);
+    let flushed = json(&node.lbctl(&["conntrack", "flush", "--all", "-o", "json"]));
+    assert_eq!(flushed["deleted"], 1);
+    let again = node.lbctl(&["affinity", "flush", "--all"]);
+    assert_eq!(again.stdout, b"0 clients forgotten\n");
+    assert!(again.status.success());
+}
+
+/// Both halves of a proven flow; `number` tells flows of one client apart.
+fn flow(client: &str, number: u32, now: u32) -> [(ConntrackKey, ConntrackEntry); 2] {
+    let addr = |text: &str| Addr::from(text.parse::<std::net::IpAddr>().expect("an address"));
+    let key = ConntrackKey {
+        src: addr(client),
+        dst: addr("192.0.2.40"),
+        src_port: Port::new(number as u16 ^ (number >> 16) as u16),
+        dst_port: Port::new(80),
+        protocol: 6,
+        reserved: [0; 3],
+    };
+    let entry = ConntrackEntry {
+        src: key.src,
+        dst: addr("10.244.0.5"),
+        src_port: key.src_port,
+        dst_port: Port::new(8080),
+        flags: ConntrackFlags::INITIATOR,
+        state: ConntrackState::REPLIED | ConntrackState::ESTABLISHED,
+        last_seen: now,
+        created: now,
+        service_id: 0,
+        slot: 0,
+        generation: 0,
+        proof: 0,
+        proof_end: 0,
+        seal: 0,
+        hop: NextHop::UNKNOWN,
+        mtu: 0,
+    }
+    .sealed(&key);
+    [(key, entry), entry.mirror(&key)]
 }

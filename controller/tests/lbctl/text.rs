@@ -13,12 +13,12 @@ use lb_controller::lbctl::{
     report,
     snapshot::Snapshot,
 };
-use lb_ebpf::hash::filter_bit;
+use lb_ebpf::{abi::Scope, hash::filter_bit};
 use serde_json::Value;
 
 use crate::snapshot::{OTHER, USUAL, cluster, facts};
 
-fn run(snapshot: &Snapshot, arguments: &str, style: Style) -> Answer {
+pub(crate) fn run(snapshot: &Snapshot, arguments: &str, style: Style) -> Answer {
     let words = std::iter::once("lbctl").chain(arguments.split_whitespace());
     let cli = Cli::try_parse_from(words).expect("a valid command line");
     report(&cli.command, cli.output, snapshot, style).expect("an answer")
@@ -35,7 +35,7 @@ fn plain(arguments: &str) -> Answer {
     run(&cluster(USUAL), arguments, Style::Plain)
 }
 
-fn same_as_file(name: &str, text: &str) {
+pub(crate) fn same_as_file(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/lbctl/golden")
         .join(name);
@@ -107,6 +107,11 @@ fn status_names_what_is_wrong() {
     facts.programs[0].cgroup_id = None;
     facts.programs[0].cgroup = None;
     facts.programs[1].state = LinkState::Missing;
+    facts.filled.insert("CONNTRACK", (262_140, 262_144));
+    facts.features.tcx = false;
+    facts.devices.links[0].1 = LinkState::Detached;
+    facts.devices.links[2].1 = LinkState::Unreadable;
+    facts.devices.links.retain(|(pin, _)| pin.index != 7);
     let status = status_of(&facts);
     assert!(!status.healthy);
     same_as_file(
@@ -167,9 +172,19 @@ fn canonical_dump_shows_one_entry_that_moved() {
 #[test]
 fn contradictions_and_orphans_are_reported() {
     let mut snapshot = cluster(USUAL);
-    let (word, bit) = filter_bit(&snapshot.frontends[0].0);
+    let at = |snapshot: &Snapshot, vip: &str| {
+        let vip: std::net::IpAddr = vip.parse().expect("an address of the test");
+        let keys = snapshot.frontends.iter().map(|(key, _)| key.addr.to_ip());
+        keys.enumerate()
+            .find(|(_, ip)| *ip == vip)
+            .expect("a frontend")
+            .0
+    };
+    let web = at(&snapshot, "10.96.0.10");
+    let (word, bit) = filter_bit(&snapshot.frontends[web].0);
     snapshot.filter[word as usize] &= !bit;
-    snapshot.frontends[1].1.seal ^= 1;
+    let empty = at(&snapshot, "10.96.0.11");
+    snapshot.frontends[empty].1.seal ^= 1;
     snapshot.backends[0].service_id = 60;
     let orphan = snapshot.frontends.len() - 1;
     let (key, entry) = &mut snapshot.frontends[orphan];
@@ -182,14 +197,39 @@ fn contradictions_and_orphans_are_reported() {
     assert_eq!(
         dump.inconsistencies,
         [
-            "frontend 10.96.0.10:80/TCP (internal): its bit in the filter is clear: nothing \
-             reaches it",
+            "frontend 10.96.0.10:80/TCP (internal): its bit is clear: nothing reaches it",
             "frontend 10.96.0.11:80/TCP (internal): its seal does not fit: it is not used",
             "shop/web:80/TCP: 4 entries of the cluster table lead elsewhere",
         ]
     );
     let notes = run(&snapshot, "list", Style::Plain).notes;
     assert!(notes[0].starts_with("1 frontends and 1 backends belong to no service"));
+}
+
+#[test]
+fn contradictions_of_external_frontends_are_reported() {
+    let mut snapshot = cluster(USUAL);
+    snapshot.node_ports.fill(0);
+    snapshot.source_ranges[0].range.service_id = 61;
+    snapshot.source_ranges.truncate(1);
+    snapshot.local_backends[0].1 += 1;
+    let last = snapshot
+        .frontends
+        .iter()
+        .rposition(|(key, _)| key.scope == Scope::External as u8 && !key.addr.is_unspecified());
+    snapshot.frontends.remove(last.expect("an external entry"));
+    assert_eq!(
+        canonical(&snapshot, &Filter::default()).inconsistencies,
+        [
+            "1 source ranges belong to no service",
+            "frontend 0.0.0.0:30900/TCP (external): its bit is clear: nothing reaches it",
+            "frontend 0.0.0.0:30900/TCP (internal): its bit is clear: nothing reaches it",
+            "frontend 192.0.2.40:9000/TCP (internal): it is restricted, but admits no source",
+            "frontend 192.0.2.40:9000/TCP (internal): the external entry that it refers to is \
+             missing",
+            "shop/api:9000/TCP: DSR backend 10.244.1.9 leads elsewhere",
+        ]
+    );
 }
 
 #[test]
@@ -216,12 +256,11 @@ fn filters_keep_exactly_what_they_document() {
     );
     assert_eq!(names("list -n default --name web"), [""; 0]);
     assert_eq!(names("list --name we"), [""; 0]);
-    // A frontend by its own address, or by a backend's.
-    assert_eq!(names("list --address 192.0.2.40"), ["192.0.2.40"]);
-    assert_eq!(
-        names("list --address ::ffff:10.244.4.4"),
-        ["10.96.0.13", "192.0.2.40"]
-    );
+    // A frontend by its own address, or by a backend's; one row a scope.
+    let both = ["192.0.2.40"; 2];
+    assert_eq!(names("list --address 192.0.2.40"), both);
+    let all = [["0.0.0.0"; 2].as_slice(), &["10.96.0.13"], &both].concat();
+    assert_eq!(names("list --address ::ffff:10.244.4.4"), all);
     assert_eq!(
         names("list --address [fd00:10:244:1:0:0:0:7]"),
         ["fd00:10:96::10"]

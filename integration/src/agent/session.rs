@@ -57,6 +57,9 @@ pub enum Request {
     PendingError {
         socket: u32,
     },
+    AbortOnClose {
+        socket: u32,
+    },
     Close {
         socket: u32,
     },
@@ -146,6 +149,10 @@ impl Sockets {
             Request::Local { socket } => Ok(Response::Address(self.get(socket)?.local()?)),
             Request::PendingError { socket } => {
                 self.get(socket)?.pending_error()?;
+                Ok(Response::Done)
+            }
+            Request::AbortOnClose { socket } => {
+                self.get(socket)?.abort_on_close();
                 Ok(Response::Done)
             }
             Request::Close { socket } => {

@@ -281,10 +281,13 @@ impl ClientSocket {
 
     /// Makes closing send a reset, so that the local port is free at once.
     pub fn abort_on_close(&self) {
-        if let State::Tcp(stream) = &self.state {
-            // Without it the port stays in TIME_WAIT: slower, not wrong.
-            let _ = socket2::SockRef::from(stream.get_ref()).set_linger(Some(Duration::ZERO));
-        }
+        let linger = Some(Duration::ZERO);
+        // Without it the port stays in TIME_WAIT: slower, not wrong.
+        let _ = match &self.state {
+            State::Tcp(stream) => socket2::SockRef::from(stream.get_ref()).set_linger(linger),
+            State::Fresh(socket) => socket.set_linger(linger),
+            State::Udp(_) => Ok(()),
+        };
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_integration::agent::dial::Dial;
+use lb_integration::{agent::dial::Dial, workload::Service};
 
 use crate::scenario::{Client, Scenario, tcp, tcp_both};
 
@@ -56,17 +56,21 @@ fn s19b_session_affinity_timeout_works_for_cluster_ip() {
     s.apply(service.object());
     let mut client = s.client(0);
     client.reaches_all(&tcp_both(&plain, 80), &PODS);
-    let dial = tcp(service.v4(80));
-    let first = is_sticky_once_up(&mut client, &dial);
+    expires(&mut client, &tcp(service.v4(80)));
+}
+
+/// Affinity of two seconds outlasts its time as long as new connections come, and no longer.
+pub(crate) fn expires(client: &mut Client, dial: &Dial) {
+    let first = is_sticky_once_up(client, dial);
     // Every request starts the time anew: together these take longer than the timeout.
     for _ in 0..5 {
         thread::sleep(Duration::from_millis(800));
-        assert_eq!(client.dial(&dial).reply.as_deref(), Some(first.as_str()));
+        assert_eq!(client.dial(dial).reply.as_deref(), Some(first.as_str()));
     }
     // Ten tries that all fall on one of three backends by chance: 1 in 59,049.
     let moved = (0..10).any(|_| {
         thread::sleep(Duration::from_secs(3));
-        client.dial(&dial).reply.is_some_and(|name| name != first)
+        client.dial(dial).reply.is_some_and(|name| name != first)
     });
     assert!(moved, "still {first} after ten expiries");
 }
@@ -76,17 +80,25 @@ fn s19c_session_affinity_can_be_switched_for_cluster_ip() {
     let s = Scenario::new("s19c");
     let _pods = s.published_backends("switched", &PODS);
     let plain = s.service("switched").port("", 80, 80, "TCP");
-    let sticky = plain.clone().client_ip_affinity(10_800);
     let mut client = s.client(1);
-    let dial = tcp(plain.v4(80));
-    s.apply(plain.object());
-    client.reaches(&dial, &PODS);
-    s.apply(sticky.object());
-    is_sticky_once_up(&mut client, &dial);
-    s.apply(plain.object());
-    client.reaches(&dial, &PODS);
-    s.apply(sticky.object());
-    is_sticky_once_up(&mut client, &dial);
+    switches(&s, &mut client, &plain, &tcp(plain.v4(80)), &PODS);
+}
+
+/// None, ClientIP, None, ClientIP on one Service.
+pub(crate) fn switches(
+    s: &Scenario,
+    client: &mut Client,
+    plain: &Service,
+    dial: &Dial,
+    names: &[&str],
+) {
+    let sticky = plain.clone().client_ip_affinity(10_800);
+    for _ in 0..2 {
+        s.apply(plain.object());
+        client.reaches(dial, names);
+        s.apply(sticky.object());
+        is_sticky_once_up(client, dial);
+    }
 }
 
 #[test]

@@ -1,11 +1,15 @@
 //! One test's part of the shared cluster: its Kubernetes namespace, pods, clients and checks.
 
-use std::{thread, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    thread,
+    time::Duration,
+};
 
 pub(crate) use lb_integration::client::{Client, tcp, udp};
 use lb_integration::{
     agent::{ServeOptions, dial::Dial},
-    cluster::Pod,
+    cluster::{Outside, Pod},
     process::Process,
     workload::{self, Service},
 };
@@ -135,6 +139,51 @@ impl Scenario {
         Client::new(self.suite.cluster.node(node).control().unwrap())
     }
 
+    /// A client outside the cluster, behind the nodes' router.
+    pub(crate) fn outside_client(&self) -> Client {
+        Client::new(self.suite.outside.control().unwrap())
+    }
+
+    /// A place outside that no other test uses.
+    pub(crate) fn new_outside(&self, name: &str) -> Outside {
+        self.suite.cluster.outside(name).unwrap()
+    }
+
+    /// The addresses of the client outside.
+    pub(crate) fn outside_addresses(&self) -> Vec<IpAddr> {
+        self.suite.outside.addresses()
+    }
+
+    /// A node port of its own.
+    pub(crate) fn node_port(&self) -> u16 {
+        self.suite.node_port()
+    }
+
+    /// Both addresses of a node with a port.
+    pub(crate) fn at_node(&self, node: usize, port: u16) -> [SocketAddr; 2] {
+        let addresses = self.node_addresses(node);
+        [addresses[0], addresses[1]].map(|address| SocketAddr::new(address, port))
+    }
+
+    /// The addresses of a node, IPv4 first.
+    pub(crate) fn node_addresses(&self, node: usize) -> Vec<IpAddr> {
+        self.suite.cluster.node(node).addresses()
+    }
+
+    /// Addresses of a load balancer, routed to the first node.
+    pub(crate) fn vips(&self) -> [IpAddr; 2] {
+        let vips = self.suite.vips();
+        self.route(&vips, 0);
+        vips
+    }
+
+    /// Routes addresses to a node, as its announcements would.
+    pub(crate) fn route(&self, vips: &[IpAddr], node: usize) {
+        for &vip in vips {
+            self.suite.cluster.route_vip(vip, node).unwrap();
+        }
+    }
+
     /// A client inside a backend's pod.
     #[expect(clippy::unused_self, reason = "reads as the other clients do")]
     pub(crate) fn client_in(&self, backend: &Backend) -> Client {
@@ -152,6 +201,21 @@ impl Drop for Scenario {
             eprintln!("deleting namespace {}: {error:#}", self.namespace);
         }
     }
+}
+
+/// TCP to each of these.
+pub(crate) fn tcp_to(addresses: &[SocketAddr]) -> Vec<Dial> {
+    addresses.iter().map(|&to| tcp(to)).collect()
+}
+
+/// UDP to each of these.
+pub(crate) fn udp_to(addresses: &[SocketAddr]) -> Vec<Dial> {
+    addresses.iter().map(|&to| udp(to)).collect()
+}
+
+/// These with a port.
+pub(crate) fn with_port(addresses: [IpAddr; 2], port: u16) -> [SocketAddr; 2] {
+    addresses.map(|address| SocketAddr::new(address, port))
 }
 
 /// TCP to both ClusterIPs.

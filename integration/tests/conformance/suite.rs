@@ -1,35 +1,40 @@
 //! The cluster that all tests of this binary share.
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{
         Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU16, Ordering},
+        atomic::{AtomicU8, AtomicU16, Ordering},
     },
 };
 
 use lb_integration::{
     Cluster,
     apiserver::Options,
+    cluster::Outside,
     objects::{Api, ControlPlane, Objects},
     proxy::{ProxyOptions, ProxyUnderTest, Source, lbctl},
 };
 
-/// A cluster of two nodes, its objects and its proxies.
+/// A cluster of three nodes with a client outside, its objects and its proxies.
 ///
 /// It lives in a static, so nothing drops it; the harness removes it when the process ends.
 pub(crate) struct Suite {
     pub(crate) cluster: Cluster,
+    pub(crate) outside: Outside,
     control_plane: Mutex<ControlPlane>,
     proxies: Mutex<Vec<ProxyUnderTest>>,
     next_ip: AtomicU16,
+    next_node_port: AtomicU16,
+    next_vip: AtomicU8,
 }
 
 /// Builds the cluster for the first test that asks.
 pub(crate) fn suite() -> &'static Suite {
     static SUITE: OnceLock<Suite> = OnceLock::new();
     SUITE.get_or_init(|| {
-        let cluster = Cluster::builder().nodes(2).dual_stack().build().unwrap();
+        let builder = Cluster::builder().nodes(3).complete_checksums();
+        let cluster = builder.build().unwrap();
         let (objects, source) = source(&cluster);
         for node in cluster.nodes() {
             objects.apply(&node.object()).unwrap();
@@ -42,15 +47,18 @@ pub(crate) fn suite() -> &'static Suite {
             .collect();
         for (node, proxy) in cluster.nodes().iter().zip(&mut proxies) {
             proxy
-                .wait_healthy(node, std::time::Duration::from_secs(30))
+                .wait_healthy(node, std::time::Duration::from_secs(60))
                 .unwrap();
         }
         Suite {
+            outside: cluster.outside("user").unwrap(),
             cluster,
             control_plane: Mutex::new(ControlPlane::new(objects)),
             proxies: Mutex::new(proxies),
             // The first ones are taken, in a cluster with an API server.
             next_ip: AtomicU16::new(0x100),
+            next_node_port: AtomicU16::new(30_000),
+            next_vip: AtomicU8::new(1),
         }
     })
 }
@@ -85,6 +93,18 @@ impl Suite {
             Ipv4Addr::new(10, 96, high, low),
             Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, n),
         )
+    }
+
+    /// A node port no other Service of this run has.
+    pub(crate) fn node_port(&self) -> u16 {
+        self.next_node_port.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Addresses for a load balancer that no other Service of this run has.
+    pub(crate) fn vips(&self) -> [IpAddr; 2] {
+        let n = self.next_vip.fetch_add(1, Ordering::Relaxed);
+        let v6 = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, u16::from(n));
+        [Ipv4Addr::new(192, 0, 2, n).into(), v6.into()]
     }
 
     /// Prints what helps to understand a failure: the proxies' last words and their tables.

@@ -1,15 +1,15 @@
 //! Runs over tables in memory, with somebody who changes them at the worst moment.
 
-use std::{
-    cell::RefCell,
-    collections::{BTreeSet, HashSet},
-};
+use std::{cell::RefCell, collections::BTreeSet};
 
 use lb_ebpf::abi::{ConntrackState, FrontendKey, Lifetime, Protocol, Scope};
 use proptest::prelude::*;
 
 use super::*;
-use crate::conntrack::table::tests::{FakeTable, flow, flow_of};
+use crate::{
+    conntrack::table::tests::{FakeTable, flow, flow_of},
+    plan::Retired,
+};
 
 const CLOCK: Clock = Clock {
     now: 1000,
@@ -52,7 +52,7 @@ impl World {
             proven: &self.proven,
             half_open: &self.half_open,
         };
-        let retired = Retired::default();
+        let retired = RetiredFrontends::default();
         let sweep = Sweep::new(tables, &self.backends, CLOCK, suspects, retired);
         sweep.run().unwrap()
     }
@@ -294,10 +294,11 @@ fn retired_frontends_are_reported_once_no_flow_uses_them() {
         proven: &world.proven,
         half_open: &world.half_open,
     };
-    let retired = Retired::new([used, unused]);
+    let retired = |key| Retired { key, since: 1 };
+    let frontends = RetiredFrontends::new([used, unused].map(retired));
     let suspects = Parity::new(0);
-    let sweep = Sweep::new(tables, &world.backends, CLOCK, &suspects, retired);
-    assert_eq!(sweep.run().unwrap().0.unused, HashSet::from([unused]));
+    let sweep = Sweep::new(tables, &world.backends, CLOCK, &suspects, frontends);
+    assert_eq!(sweep.run().unwrap().0.unused, [retired(unused)]);
 }
 
 proptest! {

@@ -1,5 +1,7 @@
 //! What became of each device, for the log and the metrics.
 
+use std::collections::BTreeMap;
+
 use lb_ebpf::abi::DeviceClass;
 use tracing::info;
 
@@ -62,6 +64,14 @@ pub(super) fn reports(
         }
     };
     devices.iter().map(report).collect()
+}
+
+/// The reasons by ifindex, as far as there are any.
+pub(super) fn reasons(reports: &[DeviceReport]) -> BTreeMap<u32, String> {
+    let reasoned = reports.iter().filter(|report| !report.reason.is_empty());
+    reasoned
+        .map(|report| (report.index, report.reason.clone()))
+        .collect()
 }
 
 /// Says what has changed.

@@ -31,7 +31,12 @@ fn node() -> Inventory {
         metric: 0,
     };
     Inventory {
-        links: vec![link(1, "lo"), link(2, "eth0"), link(3, "eth1")],
+        links: vec![
+            link(1, "lo"),
+            link(2, "eth0"),
+            link(3, "eth1"),
+            link(4, "kube-ipvs0"),
+        ],
         addresses: vec![
             address(1, "127.0.0.1", 8),
             address(1, "::1", 128),
@@ -39,6 +44,7 @@ fn node() -> Inventory {
             address(2, "2001:db8::10", 64),
             address(2, "fe80::1", 64),
             address(3, "10.0.0.10", 24),
+            address(4, "10.96.0.1", 32),
         ],
         routes: vec![
             default(Ipv4Addr::UNSPECIFIED.into()),

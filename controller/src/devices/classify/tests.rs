@@ -317,13 +317,15 @@ fn flows_leave_with_an_address_of_their_device_or_of_the_node() {
         "a link-local address is none"
     );
     let options = Options {
-        node_ips: vec!["192.0.2.99".parse().unwrap()],
+        node_ips: ["192.0.2.99", "10.0.0.9"]
+            .map(|ip| ip.parse().unwrap())
+            .into(),
         ..Options::default()
     };
     assert_eq!(
         node.snat("veth1", &options),
-        wanted("192.0.2.99", "2001:db8::10"),
-        "as told"
+        wanted("10.0.0.9", "2001:db8::10"),
+        "as told, but only an address that is there"
     );
 }
 

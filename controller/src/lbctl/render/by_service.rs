@@ -3,7 +3,8 @@
 //! ```text
 //!   NAMESPACE/NAME  TYPE  CLUSTER IPS  POLICIES  AFFINITY  READY
 //!     PORT FAMILY  COUNTERS
-//!       FRONTEND  KIND  POLICY  what is wrong with it
+//!       admits SOURCE RANGES
+//!       FRONTEND  KIND  TABLE or what is wrong with it, for whom, how restricted, forwarding
 //!       BACKEND  STATE  …
 //! ```
 //!
@@ -96,6 +97,9 @@ impl Dealer {
         let mut titles = Some(&self.titles);
         for port in &service.ports {
             line(lacks_ready(port), 2, &self.ports.next().unwrap_or_default());
+            if let Some(sources) = sources(port) {
+                line(false, 4, &style.paint(Tone::Dim, &sources));
+            }
             for frontend in &port.frontends {
                 let wrong = unbalanced(frontend);
                 line(wrong, 4, &self.frontends.next().unwrap_or_default());
@@ -226,18 +230,51 @@ fn port_cells(port: &ServicePort, wide: bool) -> Vec<Cell> {
     cells
 }
 
-fn frontend_cells(frontend: &Frontend) -> Vec<Cell> {
-    let mut cells = vec![plain(frontend_address(frontend)), plain(frontend.kind)];
-    let why = match frontend.new_connections {
-        NewConnections::Balanced => {
-            let entries = frontend.table_length;
-            cells.push(cell(format!("table of {entries}"), Tone::Dim));
-            return cells;
-        }
-        NewConnections::Refused => "no endpoint anywhere",
-        NewConnections::Dropped => "no endpoint that the policy allows",
+/// What restricted frontends of the port admit.
+fn sources(port: &ServicePort) -> Option<String> {
+    const SHOWN: usize = 6;
+    if !port.frontends.iter().any(|frontend| frontend.restricted) {
+        return None;
+    }
+    let shown: Vec<_> = port.source_ranges.iter().take(SHOWN).cloned().collect();
+    let more = port.source_ranges.len().saturating_sub(SHOWN);
+    Some(match (shown.is_empty(), more) {
+        (true, _) => "admits nobody".into(),
+        (false, 0) => format!("admits {}", shown.join(", ")),
+        (false, more) => format!("admits {} and {more} more", shown.join(", ")),
+    })
+}
+
+/// For whom the entry is, where there are two; whether sources are restricted; how
+/// packets go on to other nodes.
+fn notes(frontend: &Frontend) -> impl Iterator<Item = &'static str> {
+    let scope = match (frontend.external_differs, frontend.scope) {
+        (true, _) => Some("from this node"),
+        (false, "external") => Some("from outside"),
+        _ => None,
     };
-    let outcome = outcome(frontend.new_connections).unwrap_or_default();
-    cells.push(cell(format!("{outcome}: {why}"), Tone::Bad));
-    cells
+    let restricted = frontend.restricted.then_some("restricted");
+    let forwarding = frontend
+        .forwarding
+        .filter(|forwarding| *forwarding == "dsr");
+    [scope, restricted, forwarding].into_iter().flatten()
+}
+
+fn frontend_cells(frontend: &Frontend) -> Vec<Cell> {
+    let (tone, met) = match frontend.new_connections {
+        NewConnections::Balanced => (Tone::Dim, format!("table of {}", frontend.table_length)),
+        NewConnections::Refused => (Tone::Bad, "refused: no endpoint anywhere".into()),
+        NewConnections::Dropped => {
+            let why = "dropped: no endpoint that the policy allows";
+            (Tone::Bad, why.to_owned())
+        }
+    };
+    let words: Vec<_> = std::iter::once(met)
+        .chain(notes(frontend).map(str::to_owned))
+        .collect();
+    vec![
+        plain(frontend_address(frontend)),
+        plain(frontend.kind),
+        cell(words.join(", "), tone),
+    ]
 }

@@ -1,4 +1,7 @@
 //! `list`: one row a frontend.
+//!
+//! Where packets from outside obey another policy than clients of this node, the row is
+//! theirs; the wide form has a row for each scope.
 
 use comfy_table::Cell;
 use serde::Serialize;
@@ -24,8 +27,10 @@ const COLUMNS: [Column; 7] = [
     ("AFFINITY", LEFT),
 ];
 
-const WIDE: [Column; 7] = [
+const WIDE: [Column; 9] = [
     ("SCOPE", LEFT),
+    ("FORWARDING", LEFT),
+    ("SOURCES", RIGHT),
     ("TABLE", RIGHT),
     ("ID", RIGHT),
     ("OPENED", RIGHT),
@@ -48,7 +53,10 @@ pub(in crate::lbctl) fn render(
     if wide {
         titles.extend(WIDE);
     }
-    let cells = rows.iter().map(|row| cells(row, wide)).collect();
+    let shown = rows
+        .iter()
+        .filter(|row| wide || !row.frontend.external_differs);
+    let cells = shown.map(|row| cells(row, wide)).collect();
     Ok(columns(&titles, cells, style))
 }
 
@@ -66,6 +74,8 @@ fn cells(row: &FrontendRow<'_>, wide: bool) -> Vec<Cell> {
     if wide {
         cells.extend([
             plain(frontend.scope),
+            or_dash(frontend.forwarding),
+            sources(row),
             count(frontend.table_length.into()),
             plain(row.service_id),
             count(row.counters.opened),
@@ -75,6 +85,15 @@ fn cells(row: &FrontendRow<'_>, wide: bool) -> Vec<Cell> {
         ]);
     }
     cells
+}
+
+/// `all`, or how many ranges are admitted.
+fn sources(row: &FrontendRow<'_>) -> Cell {
+    match (row.frontend.restricted, row.source_ranges.len()) {
+        (false, _) => cell("all", Tone::Dim),
+        (true, 0) => cell("none", Tone::Bad),
+        (true, ranges) => plain(ranges),
+    }
 }
 
 /// `2/3`, `0/0 refused`, `2/2 dropped`.

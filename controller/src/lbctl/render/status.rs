@@ -4,6 +4,7 @@ use comfy_table::Cell;
 
 use super::{Column, LEFT, RIGHT, Style, Tone, cell, columns, count, or_dash, plain};
 use crate::lbctl::{
+    devices::DeviceRow,
     status::{MapFill, NodeStatus, Program},
     words::span,
 };
@@ -13,10 +14,12 @@ pub fn text(status: &NodeStatus, style: Style) -> String {
         verdict(status, style),
         summary(status, style),
         programs(&status.programs, style),
+        devices(status, style),
         maps(&status.maps, style),
         connections(status, style),
     ];
-    sections.join("\n")
+    let sections = sections.into_iter().filter(|text| !text.is_empty());
+    sections.collect::<Vec<_>>().join("\n")
 }
 
 fn verdict(status: &NodeStatus, style: Style) -> String {
@@ -53,6 +56,7 @@ fn summary(status: &NodeStatus, style: Style) -> String {
             .iter()
             .map(|d| ("", format!("degraded: {d}"))),
     );
+    rows.extend(status.host.iter().map(|h| ("", format!("host: {h}"))));
     let versions = &status.versions;
     let programmed = &status.programmed;
     rows.extend([
@@ -131,6 +135,41 @@ fn programs(programs: &[Program], style: Style) -> String {
         ]
     };
     columns(&COLUMNS, programs.iter().map(row).collect(), style)
+}
+
+fn devices(status: &NodeStatus, style: Style) -> String {
+    const COLUMNS: [Column; 8] = [
+        ("DEVICE", LEFT),
+        ("INDEX", RIGHT),
+        ("CLASS", LEFT),
+        ("MTU", RIGHT),
+        ("TC", LEFT),
+        ("XDP", LEFT),
+        ("SNAT ADDRESSES", LEFT),
+        ("REASON", LEFT),
+    ];
+    let row = |device: &DeviceRow| {
+        let snat: Vec<_> = [&device.snat_v4, &device.snat_v6]
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .collect();
+        let how = |word: &'static str| match word {
+            "none" => cell("none", Tone::Dim),
+            word => cell(word, Tone::Good),
+        };
+        vec![
+            plain(&device.name),
+            plain(device.ifindex),
+            plain(device.class),
+            plain(device.mtu),
+            how(device.tc),
+            how(device.xdp),
+            or_dash(Some(&snat.join(" "))),
+            or_dash(device.reason.as_deref()),
+        ]
+    };
+    columns(&COLUMNS, status.devices.iter().map(row).collect(), style)
 }
 
 fn maps(maps: &[MapFill], style: Style) -> String {

@@ -6,8 +6,8 @@ use std::{
 };
 
 use lb_ebpf::abi::{
-    BackendEntry, BackendFlags, FrontendFlags, FrontendKey, ServiceEntry, ServiceInfo,
-    ServiceStats, TableRef,
+    BackendEntry, BackendFlags, FrontendFlags, FrontendKey, FrontendKind, ServiceEntry,
+    ServiceInfo, ServiceStats, TableRef,
 };
 
 use super::{
@@ -148,6 +148,11 @@ fn service_port(
         cluster_table_length: info.cluster_table.len(),
         local_table_length: info.local_table.len(),
         pinned_table_length: seconds(info.pinned_len),
+        forwarding: words::forwarding(info.forwarding == 1),
+        source_ranges: snapshot
+            .source_ranges_of(id)
+            .map(words::source_range)
+            .collect(),
         ready_backends: backends.iter().filter(|b| b.ready).count(),
         total_backends: backends.len(),
         frontends: frontends.map(|(key, entry)| frontend(key, entry)).collect(),
@@ -182,13 +187,18 @@ fn shares(snapshot: &Snapshot, table: TableRef, slots: &[(u32, &BackendEntry)]) 
 }
 
 fn frontend(key: &FrontendKey, entry: &ServiceEntry) -> Frontend {
+    let has = |flag: u32| entry.flags & flag != 0;
     Frontend {
         address: key.addr.to_ip(),
         port: key.port.get(),
         protocol: words::protocol(key.protocol),
         kind: words::kind(entry.flags),
         scope: words::scope(key.scope),
-        policy: words::policy(entry.flags & FrontendFlags::LOCAL_SET != 0),
+        external_differs: has(FrontendFlags::EXTERNAL_DIFFERS),
+        restricted: has(FrontendFlags::SOURCE_RANGES),
+        forwarding: (FrontendKind::from_flags(entry.flags) != Some(FrontendKind::ClusterIp))
+            .then(|| words::forwarding(has(FrontendFlags::DSR))),
+        policy: words::policy(has(FrontendFlags::LOCAL_SET)),
         affinity_seconds: seconds(entry.affinity_secs),
         table_length: entry.table.len(),
         new_connections: match (entry.table.is_empty(), entry.flags & FrontendFlags::DROP) {

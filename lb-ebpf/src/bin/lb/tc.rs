@@ -13,7 +13,7 @@ use aya_ebpf::{
     },
     helpers::generated::{
         bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room,
-        bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes,
+        bpf_skb_change_head, bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes,
     },
     macros::classifier,
     programs::TcContext,
@@ -21,7 +21,8 @@ use aya_ebpf::{
 use lb_ebpf::{
     abi::PacketEvent,
     checksum::Delta,
-    packet::{ETHERNET, Packet, Place, Verdict},
+    packet::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet, Place, Verdict},
+    parse::{NotOurs, parse},
     pipeline,
     route::{Query, Route},
 };
@@ -77,6 +78,14 @@ macro_rules! field {
 
 impl<A> Buffer<A> {
     #[inline(always)]
+    const fn new(skb: *mut __sk_buff) -> Self {
+        Self {
+            skb,
+            at: core::marker::PhantomData,
+        }
+    }
+
+    #[inline(always)]
     fn data(&self) -> usize {
         field!(self.skb, data) as usize
     }
@@ -115,6 +124,34 @@ impl<A: At> Packet for Buffer<A> {
     #[inline(always)]
     fn ifindex(&self) -> u32 {
         field!(self.skb, ifindex) as u32
+    }
+
+    #[inline(always)]
+    fn network(&self) -> Option<(usize, bool)> {
+        let protocol = field!(self.skb, protocol) as u16;
+        let v4 = match u16::from_be(protocol) {
+            ETHERTYPE_IPV4 => true,
+            ETHERTYPE_IPV6 => false,
+            _ => return None,
+        };
+        // Where generic XDP had to copy a packet, the kernel shows it to TC without its
+        // Ethernet header (`skb_pp_cow_data` does not copy `mac_len`; seen in 6.18).
+        let ethernet = self.half(ETHERNET - 2)? == protocol;
+        Some((if ethernet { ETHERNET } else { 0 }, v4))
+    }
+
+    #[inline(always)]
+    fn complete(&mut self) -> Option<usize> {
+        let protocol = field!(self.skb, protocol) as u16;
+        if self.half(ETHERNET - 2)? == protocol {
+            return Some(0);
+        }
+        // Also makes `mac_len` right. The addresses are lost, but have been looked at.
+        // SAFETY: the context is this hook's.
+        if unsafe { bpf_skb_change_head(self.skb, ETHERNET as u32, 0) } != 0 {
+            return None;
+        }
+        self.set_half(ETHERNET - 2, protocol).then_some(ETHERNET)
     }
 
     #[inline(always)]
@@ -246,17 +283,30 @@ impl<A: At> Packet for Buffer<A> {
     }
 }
 
+/// Takes a packet apart, into this CPU's scratch; a number as [`NotOurs::number`] gives it.
+// SAFETY: no other item has this name.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lb_parse_buffer(skb: *mut __sk_buff) -> u32 {
+    // Parsing is the same at every place.
+    let buffer = Buffer::<Ingress>::new(skb);
+    buffer.linearize();
+    let parsed = match scratch() {
+        Some(scratch) => parse(&buffer, &mut scratch.parsed),
+        None => Err(NotOurs::Foreign),
+    };
+    NotOurs::number(parsed)
+}
+
 #[inline(always)]
 fn run<A: At>(ctx: &TcContext) -> i32 {
-    let mut buffer = Buffer::<A> {
-        skb: ctx.as_ptr().cast(),
-        at: core::marker::PhantomData,
-    };
-    buffer.linearize();
+    let skb = ctx.as_ptr().cast();
+    let parsed = NotOurs::from_number(lb_parse_buffer(skb));
     let Some(scratch) = scratch() else {
         return NEXT;
     };
-    match pipeline::run(&mut buffer, &Maps, scratch) {
+    let mut buffer = Buffer::<A>::new(skb);
+    match pipeline::run(&mut buffer, &Maps, parsed, scratch) {
         Verdict::Pass => NEXT,
         Verdict::Drop => DROP,
         // The kernel resolves the neighbour, and waits for one that is not known yet.

@@ -5,7 +5,7 @@ use core::ptr;
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::xdp_action,
+    bindings::{xdp_action, xdp_md},
     helpers::generated::{bpf_redirect, bpf_xdp_adjust_head},
     macros::xdp,
     programs::XdpContext,
@@ -13,7 +13,8 @@ use aya_ebpf::{
 use lb_ebpf::{
     abi::PacketEvent,
     checksum::{self, Delta},
-    packet::{ETHERNET, Packet, Place, Verdict},
+    packet::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet, Place, Verdict},
+    parse::{NotOurs, parse},
     pipeline,
     route::{Query, Route},
 };
@@ -38,6 +39,20 @@ impl Packet for Frame {
     #[inline(always)]
     fn ifindex(&self) -> u32 {
         self.ctx.ingress_ifindex() as u32
+    }
+
+    #[inline(always)]
+    fn network(&self) -> Option<(usize, bool)> {
+        match u16::from_be(self.half(ETHERNET - 2)?) {
+            ETHERTYPE_IPV4 => Some((ETHERNET, true)),
+            ETHERTYPE_IPV6 => Some((ETHERNET, false)),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn complete(&mut self) -> Option<usize> {
+        Some(0)
     }
 
     #[inline(always)]
@@ -182,13 +197,38 @@ impl Frame {
     }
 }
 
+/// Takes a frame apart, into this CPU's scratch; a number as [`NotOurs::number`] gives it.
+// SAFETY: no other item has this name.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lb_parse_frame(ctx: *mut xdp_md) -> u32 {
+    let frame = Frame {
+        ctx: XdpContext::new(ctx),
+    };
+    let parsed = match scratch() {
+        Some(scratch) => parse(&frame, &mut scratch.parsed),
+        None => Err(NotOurs::Foreign),
+    };
+    NotOurs::number(parsed)
+}
+
 #[xdp(frags)]
 fn lb_xdp(ctx: XdpContext) -> u32 {
-    let mut frame = Frame { ctx };
+    let parsed = lb_parse_frame(ctx.ctx);
+    judge(ctx.ctx, parsed)
+}
+
+/// Apart from the parser, not around it: stacks of functions that call each other add up.
+#[inline(never)]
+fn judge(ctx: *mut xdp_md, parsed: u32) -> u32 {
+    let parsed = NotOurs::from_number(parsed);
     let Some(scratch) = scratch() else {
         return xdp_action::XDP_PASS;
     };
-    match pipeline::run(&mut frame, &Maps, scratch) {
+    let mut frame = Frame {
+        ctx: XdpContext::new(ctx),
+    };
+    match pipeline::run(&mut frame, &Maps, parsed, scratch) {
         Verdict::Pass => xdp_action::XDP_PASS,
         Verdict::Drop | Verdict::Bounce => xdp_action::XDP_DROP,
         Verdict::Redirect(hop) => {

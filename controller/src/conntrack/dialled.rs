@@ -2,26 +2,29 @@
 
 use std::collections::{HashMap, HashSet};
 
-use lb_ebpf::abi::{Addr, ConntrackKey, FrontendKey, Port};
+use lb_ebpf::abi::{Addr, ConntrackKey, Port};
+
+use crate::plan::Retired;
 
 /// What a client dials, of both scopes.
 type Dialled = (Addr, Port, u8);
 
-/// A set of frontends, and which of them flows were seen to use.
+/// Retired frontends, and which of them flows were seen to use.
 #[derive(Clone, Debug, Default)]
-pub struct Retired {
-    frontends: HashMap<Dialled, Vec<FrontendKey>>,
+pub struct RetiredFrontends {
+    frontends: HashMap<Dialled, Vec<Retired>>,
     used: HashSet<Dialled>,
 }
 
-impl Retired {
+impl RetiredFrontends {
     /// Nothing was seen yet. A frontend with the unspecified address is a NodePort: it is
     /// used by flows to its port at whatever address.
-    pub fn new(frontends: impl IntoIterator<Item = FrontendKey>) -> Self {
+    pub fn new(retired: impl IntoIterator<Item = Retired>) -> Self {
         let mut out = Self::default();
-        for key in frontends {
+        for retired in retired {
+            let key = retired.key;
             let dialled = (key.addr, key.port, key.protocol);
-            out.frontends.entry(dialled).or_default().push(key);
+            out.frontends.entry(dialled).or_default().push(retired);
         }
         out
     }
@@ -39,29 +42,30 @@ impl Retired {
         }
     }
 
-    /// Those that no flow was seen to use.
-    pub fn unused(self) -> HashSet<FrontendKey> {
+    /// Those that no flow was seen to use, in no order.
+    pub fn unused(self) -> Vec<Retired> {
         let used = self.used;
         let unused = self.frontends.into_iter();
         let unused = unused.filter(|(dialled, _)| !used.contains(dialled));
-        unused.flat_map(|(_, keys)| keys).collect()
+        unused.flat_map(|(_, retired)| retired).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use lb_ebpf::abi::{Protocol, Scope};
+    use lb_ebpf::abi::{FrontendKey, Protocol, Scope};
 
     use super::*;
     use crate::conntrack::table::tests::{VIP, VIP_PORT, flow};
 
-    fn frontend(addr: &str, port: u16, protocol: Protocol, scope: Scope) -> FrontendKey {
-        FrontendKey {
+    fn frontend(addr: &str, port: u16, protocol: Protocol, scope: Scope) -> Retired {
+        let key = FrontendKey {
             addr: Addr::from(addr.parse::<std::net::IpAddr>().unwrap()),
             port: Port::new(port),
             protocol: protocol as u8,
             scope: scope as u8,
-        }
+        };
+        Retired { key, since: 7 }
     }
 
     #[test]
@@ -79,8 +83,10 @@ mod tests {
             frontend(VIP, VIP_PORT + 1, tcp, external),
             frontend("10.0.0.99", VIP_PORT, tcp, external),
         ];
-        let mut retired = Retired::new(used.into_iter().chain(unused));
+        let mut retired = RetiredFrontends::new(used.into_iter().chain(unused));
         retired.saw(&flow(0)[0].0);
-        assert_eq!(retired.unused(), HashSet::from(unused));
+        let left = retired.unused();
+        assert_eq!(left.len(), unused.len());
+        assert!(unused.iter().all(|retired| left.contains(retired)));
     }
 }

@@ -1,0 +1,314 @@
+//! Addresses of load balancers and external IPs. Rows S10, LB1 to LB7, LB9, LB13 to LB17; the
+//! load balancer is the fabric, which routes an address to one node at a time.
+
+use lb_integration::{agent::socket::Protocol, client::Client, workload::Service};
+use serde_json::json;
+
+use crate::{
+    affinity::{is_sticky_once_up, switches},
+    scenario::{Scenario, tcp, tcp_to, udp_to, with_port},
+};
+
+const PODS: [&str; 4] = ["lb-0", "lb-1", "lb-2", "lb-3"];
+
+fn dials(
+    protocol: Protocol,
+    addresses: &[std::net::SocketAddr],
+) -> Vec<lb_integration::agent::dial::Dial> {
+    match protocol {
+        Protocol::Tcp => tcp_to(addresses),
+        Protocol::Udp => udp_to(addresses),
+    }
+}
+
+#[test]
+fn s10_external_ip_that_no_node_holds() {
+    let s = Scenario::new("s10");
+    let _pods = s.published_backends("svc", &["pod-1", "pod-2"]);
+    // The letters of upstream's IPv6 address are capitals (rule A8).
+    let external = ["203.0.113.250", "2001:DB8::cb00:71fa"];
+    let service = s
+        .service("svc")
+        .port("", 80, 80, "TCP")
+        .spec("externalIPs", json!(external));
+    s.apply(service.object());
+    let addresses = external.map(|ip| ip.parse().unwrap());
+    s.route(&addresses, 0);
+    let dials = tcp_to(&with_port(addresses, 80));
+    for mut client in [
+        s.client(0),
+        s.client(1),
+        s.host_client(0),
+        s.outside_client(),
+    ] {
+        client.reaches_all(&dials, &["pod-1", "pod-2"]);
+    }
+}
+
+/// ClusterIP to NodePort to LoadBalancer, other ports, no pod, a pod again, and back.
+fn type_and_ports_change(name: &str, protocol: Protocol) {
+    let word = match protocol {
+        Protocol::Tcp => "TCP",
+        Protocol::Udp => "UDP",
+    };
+    let s = Scenario::new(name);
+    let _pods = s.published_backends("lb", &["server"]);
+    let mut client = s.outside_client();
+    let plain = |port| s.service("lb").port("", port, 80, word);
+    let cluster_ip = plain(80);
+    s.apply(cluster_ip.object());
+    let (first, second) = (s.node_port(), s.node_port());
+    s.apply(cluster_ip.clone().node_port("", first).object());
+    client.reaches_all(&dials(protocol, &s.at_node(0, first)), &["server"]);
+
+    let vips = s.vips();
+    s.apply(
+        cluster_ip
+            .clone()
+            .node_port("", first)
+            .load_balancer(&vips)
+            .object(),
+    );
+    client.reaches_all(&dials(protocol, &with_port(vips, 80)), &["server"]);
+    // Another node port.
+    let moved = cluster_ip
+        .clone()
+        .node_port("", second)
+        .load_balancer(&vips);
+    s.apply(moved.object());
+    client.reaches_all(&dials(protocol, &s.at_node(0, second)), &["server"]);
+    client.fails_all(&dials(protocol, &s.at_node(0, first)));
+    // Another port.
+    let other = plain(81).node_port("", second).load_balancer(&vips);
+    s.apply(other.object());
+    client.reaches_all(&dials(protocol, &with_port(vips, 81)), &["server"]);
+    client.reaches_all(&dials(protocol, &s.at_node(0, second)), &["server"]);
+    client.fails_all(&dials(protocol, &with_port(vips, 80)));
+    // No pod, and one again.
+    let everywhere = [with_port(vips, 81), s.at_node(0, second)].concat();
+    s.change("server", |pod| pod.ready = false);
+    client.is_refused_all(&dials(protocol, &everywhere));
+    s.change("server", |pod| pod.ready = true);
+    client.reaches_all(&dials(protocol, &everywhere), &["server"]);
+    // Back to where it began.
+    s.apply(cluster_ip.object());
+    client.fails_all(&dials(protocol, &everywhere));
+}
+
+#[test]
+fn lb1_type_and_ports_of_a_tcp_service_change() {
+    type_and_ports_change("lb1", Protocol::Tcp);
+}
+
+#[test]
+fn lb2_type_and_ports_of_a_udp_service_change() {
+    type_and_ports_change("lb2", Protocol::Udp);
+}
+
+#[test]
+fn lb3_only_source_ranges_have_access() {
+    let s = Scenario::new("lb3");
+    let _pods = s.published_backends("lb", &["server"]);
+    let (port, vips) = (s.node_port(), s.vips());
+    let service = s
+        .service("lb")
+        .port("", 80, 80, "TCP")
+        .node_port("", port)
+        .load_balancer(&vips);
+    let dials = tcp_to(&with_port(vips, 80));
+    let (mut accepted, mut other, mut outside) = (s.client(0), s.client(1), s.outside_client());
+    let ranges = |all: Vec<String>| service.clone().spec("loadBalancerSourceRanges", json!(all));
+
+    let pod = accepted.pod.as_ref().unwrap().addresses();
+    let pod_and_node = pod
+        .iter()
+        .chain(&s.node_addresses(0))
+        .map(|ip| {
+            let bits = if ip.is_ipv4() { 32 } else { 128 };
+            format!("{ip}/{bits}")
+        })
+        .collect();
+    s.apply(ranges(pod_and_node).object());
+    accepted.reaches_all(&dials, &["server"]);
+    other.is_dropped_all(&dials);
+    outside.is_dropped_all(&dials);
+    // NodePorts know no source ranges (rule E12).
+    outside.reaches_all(&tcp_to(&s.at_node(0, port)), &["server"]);
+
+    let everyone = ["0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1"];
+    s.apply(ranges(everyone.map(str::to_owned).to_vec()).object());
+    for client in [&mut accepted, &mut other, &mut outside] {
+        client.reaches_all(&dials, &["server"]);
+    }
+    let nobody = ["255.0.0.0/32", "2001:db8:ffff::/128"];
+    s.apply(ranges(nobody.map(str::to_owned).to_vec()).object());
+    for client in [&mut accepted, &mut other, &mut outside] {
+        client.is_dropped_all(&dials);
+    }
+    s.apply(service.object());
+    for client in [&mut accepted, &mut other, &mut outside] {
+        client.reaches_all(&dials, &["server"]);
+    }
+}
+
+/// Four pods behind addresses of a load balancer, with this policy.
+fn sticky_service(s: &Scenario, local: bool) -> (Service, [std::net::IpAddr; 2]) {
+    let vips = s.vips();
+    let service = s.service("lb").port("", 80, 80, "TCP").load_balancer(&vips);
+    let service = if local {
+        service.external_local()
+    } else {
+        service
+    };
+    (service, vips)
+}
+
+fn affinity_works(name: &str, local: bool) {
+    let s = Scenario::new(name);
+    let _pods = s.published_backends("lb", &PODS);
+    let (service, vips) = sticky_service(&s, local);
+    s.apply(service.client_ip_affinity(10_800).object());
+    let mut client = s.outside_client();
+    for dial in tcp_to(&with_port(vips, 80)) {
+        is_sticky_once_up(&mut client, &dial);
+    }
+}
+
+fn affinity_switches(name: &str, local: bool) {
+    let s = Scenario::new(name);
+    let _pods = s.published_backends("lb", &PODS);
+    let (service, vips) = sticky_service(&s, local);
+    // The node that the addresses are routed to has the first and the third.
+    let names = if local { &["lb-0", "lb-2"][..] } else { &PODS };
+    let dial = tcp(with_port(vips, 80)[0]);
+    switches(&s, &mut s.outside_client(), &service, &dial, names);
+}
+
+#[test]
+fn lb4_session_affinity_works_for_load_balancer_with_policy_local() {
+    affinity_works("lb4", true);
+}
+
+#[test]
+fn lb5_session_affinity_can_be_switched_for_load_balancer_with_policy_local() {
+    affinity_switches("lb5", true);
+}
+
+#[test]
+fn lb6_session_affinity_works_for_load_balancer_with_policy_cluster() {
+    affinity_works("lb6", false);
+}
+
+#[test]
+fn lb7_session_affinity_can_be_switched_for_load_balancer_with_policy_cluster() {
+    affinity_switches("lb7", false);
+}
+
+#[test]
+fn lb9_load_balancer_without_node_port_gets_one_later() {
+    let s = Scenario::new("lb9");
+    let _pods = s.published_backends("lb", &["server"]);
+    let (port, vips) = (s.node_port(), s.vips());
+    let without = s
+        .service("lb")
+        .port("", 80, 80, "TCP")
+        .load_balancer(&vips)
+        .spec("allocateLoadBalancerNodePorts", false);
+    s.apply(without.object());
+    let mut client = s.outside_client();
+    let at_vips = tcp_to(&with_port(vips, 80));
+    client.reaches_all(&at_vips, &["server"]);
+    let with = without
+        .spec("allocateLoadBalancerNodePorts", true)
+        .node_port("", port);
+    s.apply(with.object());
+    client.reaches_all(&at_vips, &["server"]);
+    client.reaches_all(&tcp_to(&s.at_node(0, port)), &["server"]);
+}
+
+#[test]
+fn lb13_policy_local_keeps_the_source() {
+    let s = Scenario::new("lb13");
+    let backend = s.backend(0, "server", &[80], &[]);
+    s.publish([s.record(&backend, "lb")]);
+    let vips = s.vips();
+    let service = s
+        .service("lb")
+        .port("", 80, 80, "TCP")
+        .load_balancer(&vips)
+        .external_local();
+    s.apply(service.object());
+    let mut client = s.outside_client();
+    for dial in tcp_to(&with_port(vips, 80)) {
+        client.reaches(&dial, &["server"]);
+        client.is_seen_as(&dial, &s.outside_addresses());
+    }
+}
+
+#[test]
+fn lb14_policy_local_serves_only_at_nodes_with_endpoints() {
+    let s = Scenario::new("lb14");
+    let vips = s.vips();
+    let service = s
+        .service("lb")
+        .port("", 80, 80, "TCP")
+        .load_balancer(&vips)
+        .external_local();
+    s.apply(service.object());
+    let dials = tcp_to(&with_port(vips, 80));
+    let mut client = s.outside_client();
+    for (node, name) in ["on-0", "on-1", "on-2"].into_iter().enumerate() {
+        let backend = s.backend(node, name, &[80], &[]);
+        s.publish([s.record(&backend, "lb")]);
+        for at in 0..3 {
+            s.route(&vips, at);
+            if at == node {
+                client.reaches_all(&dials, &[name]);
+            } else {
+                client.is_dropped_all(&dials);
+            }
+        }
+        s.withdraw(name);
+    }
+}
+
+#[test]
+fn lb15_policy_local_serves_at_all_nodes_with_endpoints() {
+    let s = Scenario::new("lb15");
+    let _pods = s.published_backends("lb", &PODS);
+    let vips = s.vips();
+    let service = s
+        .service("lb")
+        .port("", 80, 80, "TCP")
+        .load_balancer(&vips)
+        .external_local();
+    s.apply(service.object());
+    let dials = tcp_to(&with_port(vips, 80));
+    let mut client = s.outside_client();
+    for (node, names) in [["lb-0", "lb-2"], ["lb-1", "lb-3"]].iter().enumerate() {
+        s.route(&vips, node);
+        client.reaches_all(&dials, names);
+    }
+}
+
+#[test]
+fn lb17_pods_reach_load_balancers_under_their_own_address() {
+    let s = Scenario::new("lb17");
+    let backend = s.backend(0, "server", &[80], &[]);
+    s.publish([s.record(&backend, "lb")]);
+    let vips = s.vips();
+    let service = s
+        .service("lb")
+        .port("", 80, 80, "TCP")
+        .load_balancer(&vips)
+        .external_local();
+    s.apply(service.object());
+    for node in 0..2 {
+        let mut client: Client = s.client(node);
+        let own = client.pod.as_ref().unwrap().addresses();
+        for dial in tcp_to(&with_port(vips, 80)) {
+            client.reaches(&dial, &["server"]);
+            client.is_seen_as(&dial, &own);
+        }
+    }
+}

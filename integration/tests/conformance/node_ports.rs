@@ -1,0 +1,336 @@
+//! NodePorts, from pods, hosts and outside. Rows S8, S11, S13, S15, S17, S18, S20, S24, N1, N4,
+//! N13 to N15, N20.
+
+use std::time::Duration;
+
+use lb_integration::{client::Client, workload::Service};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::{
+    affinity::{expires, is_sticky_once_up, switches},
+    scenario::{Scenario, tcp, tcp_both, tcp_to, udp, udp_both, udp_to},
+};
+
+const PODS: [&str; 4] = ["net-0", "net-1", "net-2", "net-3"];
+
+/// From a pod, a host and outside: the ClusterIPs where they are known, and two nodes.
+fn everyone(s: &Scenario) -> [Client; 3] {
+    [s.client(0), s.host_client(1), s.outside_client()]
+}
+
+/// The node port at both nodes that have backends.
+fn at_two_nodes(s: &Scenario, port: u16) -> Vec<std::net::SocketAddr> {
+    [s.at_node(0, port), s.at_node(1, port)].concat()
+}
+
+#[test]
+fn s8_creates_a_functioning_node_port_service() {
+    let s = Scenario::new("s8");
+    let _pods = s.published_backends("np", &["pod-1", "pod-2"]);
+    let port = s.node_port();
+    let service = s.service("np").port("", 80, 80, "TCP").node_port("", port);
+    s.apply(service.object());
+    s.client(1)
+        .reaches_all(&tcp_both(&service, 80), &["pod-1", "pod-2"]);
+    for mut client in everyone(&s) {
+        client.reaches_all(&tcp_to(&at_two_nodes(&s, port)), &["pod-1", "pod-2"]);
+    }
+}
+
+#[test]
+fn s11_type_changes_to_node_port_with_one_number_for_two_protocols() {
+    let s = Scenario::new("s11");
+    let _pods = s.published_backends("np", &["pod-1"]);
+    let (mut client, mut outside) = (s.client(0), s.outside_client());
+    let cluster_ip = s.service("np").port("tcp", 80, 80, "TCP");
+    s.apply(cluster_ip.object());
+    client.reaches_all(&tcp_both(&cluster_ip, 80), &["pod-1"]);
+    let port = s.node_port();
+    let tcp_only = cluster_ip.node_port("tcp", port);
+    s.apply(tcp_only.object());
+    let both = tcp_only.port("udp", 80, 80, "UDP").node_port("udp", port);
+    s.apply(both.object());
+    client.reaches_all(&udp_both(&both, 80), &["pod-1"]);
+    for client in [&mut client, &mut outside] {
+        client.reaches_all(&tcp_to(&at_two_nodes(&s, port)), &["pod-1"]);
+        client.reaches_all(&udp_to(&at_two_nodes(&s, port)), &["pod-1"]);
+    }
+}
+
+#[test]
+fn s13_type_changes_from_external_name_to_node_port() {
+    let s = Scenario::new("s13");
+    let _pods = s.published_backends("np", &["pod-1"]);
+    let port = s.node_port();
+    let service = s.service("np").port("", 80, 80, "TCP").node_port("", port);
+    s.apply(service.clone().spec("type", "ExternalName").object());
+    s.apply(service.object());
+    s.client(0).reaches_all(&tcp_both(&service, 80), &["pod-1"]);
+    for mut client in everyone(&s) {
+        client.reaches_all(&tcp_to(&at_two_nodes(&s, port)), &["pod-1"]);
+    }
+}
+
+#[test]
+fn s15_type_changes_from_node_port_to_external_name() {
+    let s = Scenario::new("s15");
+    let _pods = s.published_backends("np", &["pod-1"]);
+    let port = s.node_port();
+    let service = s.service("np").port("", 80, 80, "TCP").node_port("", port);
+    s.apply(service.object());
+    let mut clients = everyone(&s);
+    for client in &mut clients {
+        client.reaches_all(&tcp_to(&at_two_nodes(&s, port)), &["pod-1"]);
+    }
+    let gone = service
+        .clone()
+        .spec("type", "ExternalName")
+        .spec("clusterIP", Value::Null)
+        .spec("clusterIPs", Value::Null)
+        .spec("externalName", "elsewhere.test");
+    s.apply(gone.object());
+    for client in &mut clients {
+        client.fails_all(&tcp_to(&at_two_nodes(&s, port)));
+    }
+    clients[0].fails_all(&tcp_both(&service, 80));
+}
+
+/// A pod that terminates and is not ready, behind a NodePort Service.
+fn unready_and_terminating(s: &Scenario, publish: bool) -> (Service, u16, impl Sized + use<>) {
+    let port = s.node_port();
+    let service = s
+        .service("np")
+        .port("", 80, 80, "TCP")
+        .node_port("", port)
+        .spec("publishNotReadyAddresses", publish);
+    s.apply(service.object());
+    let backend = s.lingering_backend(0, "leaving", Duration::from_secs(300));
+    s.publish([s.record(&backend, "np")]);
+    s.client(1)
+        .reaches_all(&tcp_both(&service, 80), &["leaving"]);
+    backend.server.signal(Signal::SIGTERM).unwrap();
+    s.change("leaving", |pod| {
+        pod.terminating = true;
+        pod.ready = false;
+    });
+    (service, port, backend)
+}
+
+#[test]
+fn s17_terminating_and_unready_endpoints_serve_if_published() {
+    let s = Scenario::new("s17");
+    let (service, port, _backend) = unready_and_terminating(&s, true);
+    let mut client = s.client(1);
+    for _ in 0..5 {
+        client.reaches_all(&tcp_both(&service, 80), &["leaving"]);
+        client.reaches_all(&tcp_to(&at_two_nodes(&s, port)), &["leaving"]);
+    }
+    s.outside_client()
+        .reaches_all(&tcp_to(&at_two_nodes(&s, port)), &["leaving"]);
+}
+
+#[test]
+fn s18_terminating_and_unready_endpoints_do_not_serve_otherwise() {
+    let s = Scenario::new("s18");
+    let (service, port, _backend) = unready_and_terminating(&s, false);
+    let mut client = s.client(1);
+    client.is_refused_all(&tcp_both(&service, 80));
+    client.is_refused_all(&tcp_to(&at_two_nodes(&s, port)));
+    s.outside_client()
+        .is_refused_all(&tcp_to(&at_two_nodes(&s, port)));
+}
+
+#[test]
+fn s20_session_affinity_works_for_node_port() {
+    let s = Scenario::new("s20");
+    let _pods = s.published_backends("np", &PODS);
+    let port = s.node_port();
+    let service = s.service("np").port("", 80, 80, "TCP").node_port("", port);
+    s.apply(service.clone().client_ip_affinity(10_800).object());
+    for mut client in [s.client(0), s.outside_client()] {
+        for dial in tcp_to(&s.at_node(0, port)) {
+            is_sticky_once_up(&mut client, &dial);
+        }
+    }
+}
+
+#[test]
+fn s20b_session_affinity_timeout_works_for_node_port() {
+    let s = Scenario::new("s20b");
+    let _pods = s.published_backends("np", &PODS);
+    let port = s.node_port();
+    let service = s.service("np").port("", 80, 80, "TCP").node_port("", port);
+    s.apply(service.client_ip_affinity(2).object());
+    expires(&mut s.outside_client(), &tcp(s.at_node(0, port)[0]));
+}
+
+#[test]
+fn s20c_session_affinity_can_be_switched_for_node_port() {
+    let s = Scenario::new("s20c");
+    let _pods = s.published_backends("np", &PODS);
+    let port = s.node_port();
+    let service = s.service("np").port("", 80, 80, "TCP").node_port("", port);
+    for mut client in [s.client(1), s.outside_client()] {
+        switches(
+            &s,
+            &mut client,
+            &service,
+            &tcp(s.at_node(0, port)[0]),
+            &PODS,
+        );
+    }
+}
+
+#[test]
+fn s24_is_rejected_when_the_only_pod_was_evicted() {
+    let s = Scenario::new("s24");
+    let _pods = s.published_backends("np", &["evicted"]);
+    let port = s.node_port();
+    let service = s
+        .service("np")
+        .port("tcp", 80, 80, "TCP")
+        .port("udp", 80, 80, "UDP")
+        .node_port("tcp", port)
+        .node_port("udp", port)
+        .spec("publishNotReadyAddresses", true);
+    s.apply(service.object());
+    let mut outside = s.outside_client();
+    outside.reaches_all(&tcp_to(&at_two_nodes(&s, port)), &["evicted"]);
+    // A pod that has failed is no endpoint, whatever the Service publishes.
+    s.withdraw("evicted");
+    s.client(1).is_refused_all(&tcp_both(&service, 80));
+    for mut client in [s.client(0), outside] {
+        client.is_refused_all(&tcp_to(&at_two_nodes(&s, port)));
+        client.is_refused_all(&udp_to(&at_two_nodes(&s, port)));
+    }
+}
+
+/// The granular checks' Service, with node ports for TCP and UDP.
+fn granular(s: &Scenario) -> (Service, u16) {
+    let port = s.node_port();
+    let service = s
+        .service("net")
+        .port("http", 80, 80, "TCP")
+        .port("udp", 90, 80, "UDP")
+        .node_port("http", port)
+        .node_port("udp", port);
+    s.apply(service.object());
+    (service, port)
+}
+
+#[test]
+fn n1_pod_to_node_port_http() {
+    let s = Scenario::new("n1-np");
+    let _pods = s.published_backends("net", &PODS);
+    let (_, port) = granular(&s);
+    for node in 0..2 {
+        s.client(node)
+            .reaches_all(&tcp_to(&at_two_nodes(&s, port)), &PODS);
+    }
+    s.outside_client()
+        .reaches_all(&tcp_to(&at_two_nodes(&s, port)), &PODS);
+}
+
+#[test]
+fn n4_node_to_node_port_http() {
+    let s = Scenario::new("n4-np");
+    let _pods = s.published_backends("net", &PODS);
+    let (_, port) = granular(&s);
+    for node in 0..3 {
+        s.host_client(node)
+            .reaches_all(&tcp_to(&at_two_nodes(&s, port)), &PODS);
+    }
+}
+
+#[test]
+fn n13_deleted_node_port_serves_nobody_http() {
+    let s = Scenario::new("n13");
+    let _pods = s.published_backends("net", &PODS);
+    let (service, port) = granular(&s);
+    let dials = tcp_to(&at_two_nodes(&s, port));
+    let mut clients = [s.host_client(0), s.outside_client()];
+    for client in &mut clients {
+        client.reaches_all(&dials, &PODS);
+    }
+    s.delete(service.object());
+    for client in &mut clients {
+        client.fails_all(&dials);
+    }
+}
+
+#[test]
+fn n14_node_port_udp() {
+    let s = Scenario::new("n14");
+    let _pods = s.published_backends("net", &PODS);
+    let (_, port) = granular(&s);
+    for mut client in everyone(&s) {
+        client.reaches_all(&udp_to(&at_two_nodes(&s, port)), &PODS);
+    }
+}
+
+#[test]
+fn n15_deleted_node_port_serves_nobody_udp() {
+    let s = Scenario::new("n15");
+    let _pods = s.published_backends("net", &PODS);
+    let (service, port) = granular(&s);
+    let dials = udp_to(&at_two_nodes(&s, port));
+    let mut clients = [s.host_client(0), s.outside_client()];
+    for client in &mut clients {
+        client.reaches_all(&dials, &PODS);
+    }
+    s.delete(service.object());
+    for client in &mut clients {
+        client.fails_all(&dials);
+    }
+}
+
+#[test]
+fn n20_host_network_endpoints() {
+    let s = Scenario::new("n20");
+    let port = s.node_port();
+    let service = s
+        .service("net")
+        .port("http", 80, 18_020, "TCP")
+        .port("udp", 90, 18_020, "UDP")
+        .node_port("http", port)
+        .node_port("udp", port);
+    s.apply(service.object());
+    let names = ["host-0", "host-1"];
+    let backends = [0, 1].map(|node| s.host_network_backend(node, names[node], 18_020));
+    s.publish(backends.iter().map(|b| s.record(b, "net")));
+    let nodes = at_two_nodes(&s, port);
+    for mut client in [s.client(0), s.client_in(&backends[1]), s.host_client(2)] {
+        client.reaches_all(&tcp_both(&service, 80), &names);
+        client.reaches_all(&service.at(90).map(udp), &names);
+        client.reaches_all(&tcp_to(&nodes), &names);
+        client.reaches_all(&udp_to(&nodes), &names);
+    }
+    let mut outside = s.outside_client();
+    outside.reaches_all(&tcp_to(&nodes), &names);
+    outside.reaches_all(&udp_to(&nodes), &names);
+}
+
+#[test]
+fn sc1_cluster_ips_come_from_any_service_cidr() {
+    let s = Scenario::new("sc1");
+    let _pods = s.published_backends("net", &["pod-1", "pod-2"]);
+    let port = s.node_port();
+    let (v4, v6) = ("203.0.113.10", "2001:db8:cb00::10");
+    let service = Service::new(
+        s.namespace(),
+        "net",
+        v4.parse().unwrap(),
+        v6.parse().unwrap(),
+    )
+    .port("", 80, 80, "TCP")
+    .node_port("", port)
+    .spec("clusterIPs", json!([v4, v6]));
+    s.apply(service.object());
+    for mut client in [s.client(0), s.host_client(1)] {
+        client.reaches_all(&tcp_both(&service, 80), &["pod-1", "pod-2"]);
+    }
+    for mut client in everyone(&s) {
+        client.reaches_all(&tcp_to(&at_two_nodes(&s, port)), &["pod-1", "pod-2"]);
+    }
+}
