@@ -7,7 +7,8 @@ use lb_ebpf::{
     checksum::{self, Delta},
     conntrack::Scratch,
     packet::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet, Place, Verdict},
-    parse, pipeline,
+    parse::parse,
+    pipeline,
     route::{Query, Route},
 };
 
@@ -177,7 +178,7 @@ fn run_at<A: At>(world: &mut World, step: &Step, random: u32) -> Seen {
     };
     // What is in a program's scratch is what the last packet left. Nothing may depend on it.
     let mut scratch = Scratch::EMPTY;
-    let parsed = parse::parse(&frame, &mut scratch.parsed);
+    let parsed = parse(&frame, &mut scratch.parsed);
     let verdict = pipeline::run(&mut frame, &&tables, parsed, &mut scratch);
     let mut bytes = frame.bytes;
     let outcome = match verdict {

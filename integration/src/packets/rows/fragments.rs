@@ -6,7 +6,7 @@ use super::{
     super::{
         packet::Packet,
         script::{BOTH, Case, Hook, Row, Script, Step, TRANSPORTS},
-        topology::{NODE, Net, Port},
+        topology::{Family, GATEWAY, NODE, Net, Port},
         world::World,
     },
     scenes::NODE_PORT,
@@ -194,14 +194,14 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "nobody is refused because of a later fragment",
         hooks: &[Hook::Ingress],
-        families: BOTH,
+        families: &[Family::V4],
         protocols: &[Protocol::Udp],
         script: |case| {
             let refusal = super::refusing::refusal(&first(whole(case)));
             Script::new(World::node().with(&case.service()))
                 .step(
                     Step::new(case.hook, &first(whole(case)))
-                        .leaves(Port::Uplink, super::super::topology::GATEWAY, &refusal)
+                        .leaves(Port::Uplink, GATEWAY, &refusal)
                         .counts(PacketEvent::Refused),
                 )
                 .step(
@@ -209,6 +209,25 @@ pub(super) const ROWS: &[Row] = &[
                         .drops()
                         .counts(PacketEvent::Refused),
                 )
+        },
+    },
+    Row {
+        name: "IPv6 fragments, and all with extension headers, are refused without a word",
+        hooks: &[Hook::Ingress],
+        families: &[Family::V6],
+        protocols: &[Protocol::Udp],
+        script: |case| {
+            let extended = whole(case).extension(60, &[1, 4, 0, 0, 0, 0]);
+            let script = Script::new(World::node().with(&case.service()));
+            [first(whole(case)), last(whole(case)), extended]
+                .iter()
+                .fold(script, |script, packet| {
+                    script.step(
+                        Step::new(case.hook, packet)
+                            .drops()
+                            .counts(PacketEvent::Refused),
+                    )
+                })
         },
     },
 ];

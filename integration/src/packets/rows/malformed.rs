@@ -29,7 +29,10 @@ pub(super) const ROWS: &[Row] = &[
             let frame = case.opening(case.client(), case.vip()).bytes();
             let headers = ETHERNET + case.family.pick(20, 40) + transport(case.protocol);
             let mut script = Script::new(case.balanced(2));
-            for len in ETHERNET..headers {
+            // At TC the kernel does not test frames without a whole IP header.
+            let header = case.family.pick(20, 40);
+            let least = if case.hook == Hook::Xdp { 0 } else { header };
+            for len in ETHERNET + least..headers {
                 let cut = frame[..len].to_vec();
                 script = script.step(Step::raw(case.hook, cut).flows(&[]));
             }
