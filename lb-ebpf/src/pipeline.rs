@@ -128,6 +128,7 @@ pub fn judge<P: Packet, T: PacketTables + Conntrack>(
         Opened::Flow => Step::Forward,
         Opened::Pass => PASS,
         Opened::Later => Step::Done(left_to_tc(packet)),
+        Opened::Refuse if P::PLACE.early => Step::Done(left_to_tc(packet)),
         Opened::Drop(event, detail) => dropped(packet, event, detail),
         Opened::Refuse => Step::Answer(PacketEvent::Refused, refusal(&scratch.parsed.upper)),
     }
