@@ -334,7 +334,7 @@ fn proves(scratch: &Scratch) -> bool {
                 && header.ack.wrapping_sub(entry.proof) <= entry.proof_end.wrapping_sub(entry.proof)
         }
         Upper::Udp | Upper::Sctp(_) => true,
-        Upper::IcmpError | Upper::Tunnel => false,
+        Upper::IcmpError => false,
     }
 }
 
@@ -375,6 +375,6 @@ pub const fn opens(upper: &Upper) -> bool {
         Upper::Tcp(header) => header.opens(),
         Upper::Udp => true,
         Upper::Sctp(chunk) => *chunk == SCTP_INIT,
-        Upper::IcmpError | Upper::Tunnel => false,
+        Upper::IcmpError => false,
     }
 }

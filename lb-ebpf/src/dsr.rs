@@ -8,16 +8,16 @@
 
 use crate::{
     abi::{
-        Addr, BackendFlags, ConntrackEntry, ConntrackFlags, FrontendFlags, LocalBackendKey,
-        NextHop, PacketEvent, ServiceEntry,
+        BackendFlags, ConntrackEntry, ConntrackFlags, FrontendFlags, LocalBackendKey, PacketEvent,
+        ServiceEntry,
     },
     answer,
     checksum::{self, Delta},
     conntrack::{self, Outcome, Scratch},
     nat,
-    open::{self, Opened, Path},
+    open::{self, Opened, Ports},
     packet::{Packet, Verdict},
-    parse::{self, Fragment, Parsed, Upper, number, tcp},
+    parse::{Parsed, Upper, number, tcp},
     pipeline::{self, Step},
     select::{self, Choice},
     tables::{Conntrack, PacketTables},
@@ -60,20 +60,11 @@ pub(crate) fn receive<P: Packet, T: PacketTables + Conntrack>(
     scratch: &mut Scratch,
 ) -> Step {
     const PASS: Step = Step::Done(Verdict::Pass);
-    let outer = &scratch.parsed.ip;
-    let (removed, destination) = (outer.header_len(), outer.dst);
-    if outer.fragment != Fragment::Whole || removed as u32 != overhead(outer.v4) {
+    let removed = scratch.parsed.outer.len;
+    if removed as u32 != overhead(scratch.parsed.ip.v4) {
         return PASS;
     }
-    if parse::parse_inner(packet, &mut scratch.parsed).is_err() {
-        return PASS;
-    }
-    if scratch.parsed.ip.fragment != Fragment::Whole
-        && !pipeline::reassembles(packet, tables, &mut scratch.parsed)
-    {
-        return PASS;
-    }
-    let Some((service, choice)) = destined(tables, destination, &scratch.parsed) else {
+    let Some((service, choice)) = destined(tables, &scratch.parsed) else {
         packet.count(PacketEvent::ForeignTunnel, 0);
         return PASS;
     };
@@ -95,11 +86,8 @@ pub(crate) fn receive<P: Packet, T: PacketTables + Conntrack>(
 
 /// The service and the backend of this node that an encapsulated packet is for.
 #[inline(always)]
-fn destined<T: PacketTables>(
-    tables: &T,
-    destination: Addr,
-    inner: &Parsed,
-) -> Option<(ServiceEntry, Choice)> {
+fn destined<T: PacketTables>(tables: &T, inner: &Parsed) -> Option<(ServiceEntry, Choice)> {
+    let destination = inner.outer.dst;
     let key = open::frontend_key(&inner.key);
     // A NodePort at the address of the node that forwards: any address will do.
     let service = select::frontend(tables, &key).or_else(|| select::node_port(tables, &key))?;
@@ -139,14 +127,9 @@ fn flow<P: Packet, T: PacketTables + Conntrack>(
     if scratch.parsed.upper == Upper::IcmpError {
         return Opened::Pass;
     }
-    let path = Path {
-        flags: ConntrackFlags::INITIATOR | ConntrackFlags::MATE_AT_EGRESS | ConntrackFlags::DSR,
-        hop: NextHop::UNKNOWN,
-        mtu: 0,
-        src: scratch.parsed.key.src,
-        ports: None,
-    };
-    open::make(packet, tables, scratch, service, choice, &path)
+    scratch.entry.through_stack(&scratch.parsed.key);
+    scratch.entry.flags |= ConntrackFlags::DSR;
+    open::make(packet, tables, scratch, service, choice, Ports::OWN)
 }
 
 /// Lowers the segment size that a SYN-ACK offers the client, so that the client's segments

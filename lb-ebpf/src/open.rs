@@ -3,7 +3,7 @@
 
 use crate::{
     abi::{
-        Addr, AffinityKey, BackendEntry, BackendFlags, ClientKind, ConntrackEntry, ConntrackFlags,
+        AffinityKey, BackendEntry, BackendFlags, ClientKind, ConntrackEntry, ConntrackFlags,
         ConntrackKey, DeviceClass, FrontendFlags, FrontendKey, NextHop, PacketEvent, Port, Scope,
         ServiceEntry,
     },
@@ -19,9 +19,26 @@ use crate::{
 /// Ports that are tried before a backend counts as exhausted.
 const PORT_PROBES: u32 = 16;
 
-/// The ports among which another one is sought when the client's own is taken (two VIPs,
-/// one backend): those that netfilter would use.
-const CLIENT_PORTS: (u32, u32) = (1024, 65_536 - 1024);
+/// Source ports towards a backend.
+#[derive(Clone, Copy)]
+pub(crate) struct Ports {
+    /// Whether the client's own port is tried first.
+    own_first: bool,
+    /// First port of the range to choose from.
+    first: u32,
+    /// Length of the range.
+    count: u32,
+}
+
+impl Ports {
+    /// The client's own; if that is taken (two VIPs, one backend), one of those that
+    /// netfilter would use.
+    pub(crate) const OWN: Self = Self {
+        own_first: true,
+        first: 1024,
+        count: 65_536 - 1024,
+    };
+}
 
 /// What becomes of a packet that belongs to no flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,21 +77,6 @@ pub const fn source_key(key: &ConntrackKey) -> FrontendKey {
     }
 }
 
-/// How a new flow goes.
-#[derive(Clone, Copy)]
-pub(crate) struct Path {
-    /// [`ConntrackFlags`] of the initiator half.
-    pub(crate) flags: u32,
-    /// Where it leaves, if it does not go through the stack.
-    pub(crate) hop: NextHop,
-    /// MTU of that path.
-    pub(crate) mtu: u32,
-    /// Source address that the backend sees.
-    pub(crate) src: Addr,
-    /// Ports to choose from, {first, count}; without it the client's port is preferred.
-    pub(crate) ports: Option<(u32, u32)>,
-}
-
 /// A packet to a frontend that belongs to no flow.
 #[inline(always)]
 pub fn open<P: Packet, T: PacketTables + Conntrack>(
@@ -109,15 +111,15 @@ pub fn open<P: Packet, T: PacketTables + Conntrack>(
     let Some(choice) = choose(packet, tables, key, &service) else {
         return no_backend(tables, &service);
     };
-    let path = match path(packet, tables, key, &choice.backend, dsr) {
-        Ok(path) => path,
+    let ports = match path(packet, tables, scratch, &choice.backend, dsr) {
+        Ok(ports) => ports,
         Err(refusal) => return refusal,
     };
-    if !opens && path.flags & ConntrackFlags::ENCAPSULATE == 0 {
+    if !opens && !scratch.entry.has(ConntrackFlags::ENCAPSULATE) {
         packet.count(PacketEvent::MidStream, 0);
         return Opened::Pass;
     }
-    make(packet, tables, scratch, &service, choice, &path)
+    make(packet, tables, scratch, &service, choice, ports)
 }
 
 /// Whether an unknown TCP flow of a DSR service may be some other node's, which Maglev
@@ -155,28 +157,24 @@ fn no_backend<T: PacketTables>(tables: &T, service: &ServiceEntry) -> Opened {
     }
 }
 
-/// Through the stack, past it, or encapsulated: see [`ConntrackFlags`].
+/// Through the stack, past it, or encapsulated (see [`ConntrackFlags`]): fills flags, source
+/// and next hop of the record in the scratch.
 #[inline(always)]
 fn path<P: Packet, T: PacketTables>(
     packet: &P,
     tables: &T,
-    key: &ConntrackKey,
+    scratch: &mut Scratch,
     backend: &BackendEntry,
     dsr: bool,
-) -> Result<Path, Opened> {
-    let through_stack = Path {
-        flags: ConntrackFlags::INITIATOR | ConntrackFlags::MATE_AT_EGRESS,
-        hop: NextHop::UNKNOWN,
-        mtu: 0,
-        src: key.src,
-        ports: None,
-    };
+) -> Result<Ports, Opened> {
+    let (key, entry) = (&scratch.parsed.key, &mut scratch.entry);
+    entry.through_stack(key);
     let hairpin = backend.addr == key.src;
     let local = backend.has(BackendFlags::LOCAL);
     // The stack takes packets of pods to any backend, and those from outside to backends
     // of this node; it keeps their source.
     if !hairpin && !P::PLACE.egress && (local || P::PLACE.pod_facing) {
-        return Ok(through_stack);
+        return Ok(Ports::OWN);
     }
     let query = Query {
         src: key.src,
@@ -185,62 +183,50 @@ fn path<P: Packet, T: PacketTables>(
         dst_port: backend.port,
         protocol: key.protocol,
     };
-    let (hop, mtu) = match packet.route(&query) {
-        Route::Hop(hop, mtu) => (hop, mtu),
-        Route::Local if !P::PLACE.egress => return Ok(through_stack),
+    match packet.route(&query) {
+        Route::Hop(hop, mtu) => (entry.hop, entry.mtu) = (hop, mtu),
+        Route::Local if !P::PLACE.egress => return Ok(Ports::OWN),
         Route::Local | Route::None => return Err(Opened::Drop(PacketEvent::NoRoute, 0)),
-    };
+    }
     if P::PLACE.egress {
         // A process of this host: the kernel has chosen its address already.
-        return Ok(Path {
-            flags: ConntrackFlags::INITIATOR | ConntrackFlags::AT_EGRESS | ConntrackFlags::REDIRECT,
-            hop,
-            mtu,
-            src: key.src,
-            ports: None,
-        });
+        entry.flags =
+            ConntrackFlags::INITIATOR | ConntrackFlags::AT_EGRESS | ConntrackFlags::REDIRECT;
+        return Ok(Ports::OWN);
     }
-    let Some(device) = tables.device(hop.ifindex) else {
+    let Some(device) = tables.device(entry.hop.ifindex) else {
         return Err(Opened::Drop(PacketEvent::NoRoute, 0));
     };
     if !hairpin && device.class == DeviceClass::PodFacing as u32 {
-        return Ok(through_stack);
+        entry.through_stack(key);
+        return Ok(Ports::OWN);
     }
-    if P::PLACE.early && !finishes(packet, &hop, device.flags) {
+    if P::PLACE.early && !finishes(packet, &entry.hop, device.flags) {
         return Err(Opened::Later);
     }
-    let (src, config) = (
-        if key.src.is_v4() {
-            device.snat_v4
-        } else {
-            device.snat_v6
-        },
-        tables.config(),
-    );
-    if src.is_unspecified() || config.snat_count == 0 {
+    entry.src = if key.src.is_v4() {
+        device.snat_v4
+    } else {
+        device.snat_v6
+    };
+    let config = tables.config();
+    if entry.src.is_unspecified() || config.snat_count == 0 {
         return Err(Opened::Drop(PacketEvent::NoRoute, 0));
     }
     if dsr && !hairpin {
-        return Ok(Path {
-            flags: ConntrackFlags::INITIATOR
-                | ConntrackFlags::ENCAPSULATE
-                | ConntrackFlags::ONE_WAY,
-            hop,
-            mtu,
-            src,
-            ports: None,
-        });
+        entry.flags =
+            ConntrackFlags::INITIATOR | ConntrackFlags::ENCAPSULATE | ConntrackFlags::ONE_WAY;
+        return Ok(Ports::OWN);
     }
-    Ok(Path {
-        flags: ConntrackFlags::INITIATOR
-            | ConntrackFlags::REDIRECT
-            | ConntrackFlags::MATE_REDIRECT
-            | ConntrackFlags::SNAT
-            | ConntrackFlags::PORT_CHOSEN,
-        hop,
-        mtu,
-        src,
-        ports: Some((config.snat_first, config.snat_count)),
+    entry.flags = ConntrackFlags::INITIATOR
+        | ConntrackFlags::REDIRECT
+        | ConntrackFlags::MATE_REDIRECT
+        | ConntrackFlags::SNAT
+        | ConntrackFlags::PORT_CHOSEN;
+    Ok(Ports {
+        own_first: false,
+        first: config.snat_first,
+        count: config.snat_count,
     })
 }
 
@@ -252,7 +238,8 @@ pub(crate) fn finishes<P: Packet>(packet: &P, hop: &NextHop, device_flags: u32) 
             || device_flags & crate::abi::DeviceFlags::XDP_REDIRECT != 0)
 }
 
-/// Stores both halves of a flow, and leaves the packet's in the scratch.
+/// Stores both halves of a flow. Flags, source and next hop are in the scratch's record
+/// already; the rest of it is filled here.
 #[inline(always)]
 pub(crate) fn make<P: Packet, T: PacketTables + Conntrack>(
     packet: &P,
@@ -260,15 +247,13 @@ pub(crate) fn make<P: Packet, T: PacketTables + Conntrack>(
     scratch: &mut Scratch,
     service: &ServiceEntry,
     choice: Choice,
-    path: &Path,
+    ports: Ports,
 ) -> Opened {
     let now = packet.tick();
     let (key, entry) = (&scratch.parsed.key, &mut scratch.entry);
-    entry.src = path.src;
     entry.dst = choice.backend.addr;
     entry.src_port = key.src_port;
     entry.dst_port = choice.backend.port;
-    entry.flags = path.flags;
     entry.state = 0;
     entry.last_seen = now;
     entry.created = now;
@@ -278,11 +263,8 @@ pub(crate) fn make<P: Packet, T: PacketTables + Conntrack>(
     entry.proof = 0;
     entry.proof_end = 0;
     entry.seal = ConntrackEntry::seal_of(key);
-    entry.hop = path.hop;
-    entry.mtu = path.mtu;
-    if path.flags & ConntrackFlags::ONE_WAY == 0
-        && let Some(refusal) = claim_port(packet, tables, scratch, path.ports, now)
-    {
+    let one_way = entry.has(ConntrackFlags::ONE_WAY);
+    if !one_way && let Some(refusal) = claim_port(packet, tables, scratch, ports, now) {
         return refusal;
     }
     if !tables.insert(
@@ -294,7 +276,7 @@ pub(crate) fn make<P: Packet, T: PacketTables + Conntrack>(
         tables.remove(FlowState::HalfOpen, &scratch.mirror_key);
         return Opened::Drop(PacketEvent::NoRecord, 0);
     }
-    if path.flags & ConntrackFlags::ONE_WAY == 0 {
+    if !one_way {
         tables.mark_flow_source(&source_key(&scratch.mirror_key));
     }
     tables.count_service(service.service_id, ServiceCounter::Opened);
@@ -314,20 +296,19 @@ fn claim_port<P: Packet, T: Conntrack>(
     packet: &P,
     tables: &T,
     scratch: &mut Scratch,
-    ports: Option<(u32, u32)>,
+    ports: Ports,
     now: u32,
 ) -> Option<Opened> {
-    let (first, count) = ports.unwrap_or(CLIENT_PORTS);
     let start = Mixer::new(tuple_hash(&scratch.parsed.key))
         .mix(u64::from(packet.random()))
         .finish();
     let (mut port, mut quiet) = (Port::new(0), 0);
     for probe in 0..PORT_PROBES {
         // A port of our own range, or at first the client's own.
-        if probe > 0 || ports.is_some() {
+        if probe > 0 || !ports.own_first {
             let point = start.wrapping_add(probe.wrapping_mul(0x9e37_79b9));
-            let offset = (u64::from(point) * u64::from(count)) >> 32;
-            scratch.entry.src_port = Port::new((first + offset as u32) as u16);
+            let offset = (u64::from(point) * u64::from(ports.count)) >> 32;
+            scratch.entry.src_port = Port::new((ports.first + offset as u32) as u16);
             scratch.entry.flags |= ConntrackFlags::PORT_CHOSEN;
         }
         match claim(tables, scratch) {

@@ -114,13 +114,11 @@ pub enum Upper {
     Tcp(Tcp),
     /// UDP, also when its header is not in this fragment.
     Udp,
-    /// SCTP, with the type of its first chunk.
+    /// SCTP, with the type of its first chunk; the greatest number where there is none.
     Sctp(u8),
     /// An ICMP error, see [`Parsed::embedded`]. The tuple is that of a packet which goes the
     /// same way as the error does: what is embedded, turned round.
     IcmpError,
-    /// IP in IP: the outer header of a DSR packet, perhaps. The tuple has no ports.
-    Tunnel,
 }
 
 /// Fields of a TCP header, in host order.
@@ -155,6 +153,26 @@ pub struct Parsed {
     pub key: ConntrackKey,
     /// The IP header that an ICMP error embeds.
     pub embedded: IpHeader,
+    /// What the packet came in.
+    pub outer: Outer,
+}
+
+/// The outer header of IP in IP, which may be that of a DSR packet: everything else is about
+/// what is inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outer {
+    /// Its length in bytes; 0 if there is none.
+    pub len: usize,
+    /// Its destination.
+    pub dst: Addr,
+}
+
+impl Outer {
+    /// No tunnel.
+    pub const NONE: Self = Self {
+        len: 0,
+        dst: Addr::UNSPECIFIED,
+    };
 }
 
 impl Parsed {
@@ -173,18 +191,42 @@ impl Parsed {
         upper: Upper::Udp,
         key: ConntrackKey::EMPTY,
         embedded: IpHeader::EMPTY,
+        outer: Outer::NONE,
     };
 }
 
 /// Why a packet is none of ours, or cannot be judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
 pub enum NotOurs {
     /// No IP, or a protocol that services do not have.
-    Foreign,
+    Foreign = 1,
     /// IPv6 extension headers that are not walked.
-    Extensions,
+    Extensions = 2,
     /// Headers beyond the end of the frame, or longer than the header says.
-    Truncated,
+    Truncated = 3,
+}
+
+impl NotOurs {
+    /// A result as a number, for the border of a subprogram; 0 is success.
+    #[inline(always)]
+    pub const fn number(result: Result<(), Self>) -> u32 {
+        match result {
+            Ok(()) => 0,
+            Err(why) => why as u32,
+        }
+    }
+
+    /// The result behind a number.
+    #[inline(always)]
+    pub const fn from_number(number: u32) -> Result<(), Self> {
+        match number {
+            0 => Ok(()),
+            2 => Err(Self::Extensions),
+            3 => Err(Self::Truncated),
+            _ => Err(Self::Foreign),
+        }
+    }
 }
 
 /// First and second half of a word.
@@ -207,33 +249,36 @@ const fn bytes(word: u32) -> [u8; 4] {
     word.to_ne_bytes()
 }
 
-/// Takes a frame apart.
+/// Takes a frame apart, and what is inside if it is IP in IP of one family.
 #[inline(always)]
 pub fn parse<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), NotOurs> {
     let (at, v4) = packet.network().ok_or(NotOurs::Foreign)?;
-    if v4 {
-        ipv4(packet, at, &mut parsed.ip)?;
-    } else {
-        ipv6(packet, at, &mut parsed.ip)?;
+    parsed.outer.len = 0;
+    ip(packet, v4, at, &mut parsed.ip)?;
+    if is_tunnel(&parsed.ip) {
+        let outer = &parsed.ip;
+        if outer.fragment != Fragment::Whole {
+            return Err(NotOurs::Foreign);
+        }
+        let at = outer.upper;
+        parsed.outer.len = outer.header_len();
+        parsed.outer.dst = outer.dst;
+        ip(packet, v4, at, &mut parsed.ip)?;
     }
     upper(packet, parsed)
 }
 
-/// Takes apart what is inside the tunnel that `parsed` describes (same family).
+const fn is_tunnel(ip: &IpHeader) -> bool {
+    ip.protocol == if ip.v4 { number::IPV4 } else { number::IPV6 }
+}
+
 #[inline(always)]
-pub fn parse_inner<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), NotOurs> {
-    let at = parsed.ip.upper;
-    if parsed.ip.v4 {
-        ipv4(packet, at, &mut parsed.ip)?;
+fn ip<P: Packet>(packet: &P, v4: bool, at: usize, ip: &mut IpHeader) -> Result<(), NotOurs> {
+    if v4 {
+        ipv4(packet, at, ip)
     } else {
-        ipv6(packet, at, &mut parsed.ip)?;
+        ipv6(packet, at, ip)
     }
-    upper(packet, parsed)?;
-    // One layer is enough: what is inside an inner tunnel is not looked at.
-    if parsed.upper == Upper::Tunnel {
-        return Err(NotOurs::Foreign);
-    }
-    Ok(())
 }
 
 #[inline(always)]
@@ -329,18 +374,18 @@ fn upper<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), NotOurs> {
     let ip = &parsed.ip;
     let (ports, upper) = match ip.protocol {
         6 => tcp(packet, ip)?,
-        17 => (ports(packet, ip)?, Upper::Udp),
+        17 => (ports::<_, 2>(packet, ip)?, Upper::Udp),
         132 => {
-            let ports = ports(packet, ip)?;
-            let chunk = packet
-                .half(ip.upper + 12)
-                .map_or(u8::MAX, |half| half.to_ne_bytes()[0]);
+            let ports = ports::<_, 3>(packet, ip)?;
+            let chunk = match ip.fragment {
+                Fragment::Later(_) => None,
+                Fragment::Whole | Fragment::First(_) => packet.half(ip.upper + 12),
+            };
+            let chunk = chunk.map_or(u8::MAX, |half| half.to_ne_bytes()[0]);
             (ports, Upper::Sctp(chunk))
         }
         number::ICMP if ip.v4 => return icmp_error(packet, parsed),
         number::ICMPV6 if !ip.v4 => return icmp_error(packet, parsed),
-        number::IPV4 if ip.v4 => (0, Upper::Tunnel),
-        number::IPV6 if !ip.v4 => (0, Upper::Tunnel),
         _ => return Err(NotOurs::Foreign),
     };
     parsed.upper = upper;
@@ -355,14 +400,14 @@ fn upper<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), NotOurs> {
     Ok(())
 }
 
-/// The word of the two ports; 0 in later fragments.
+/// The word of the two ports, with which a header of `N` words begins; 0 in later fragments.
 #[inline(always)]
-fn ports<P: Packet>(packet: &P, ip: &IpHeader) -> Result<u32, NotOurs> {
+fn ports<P: Packet, const N: usize>(packet: &P, ip: &IpHeader) -> Result<u32, NotOurs> {
     if let Fragment::Later(_) = ip.fragment {
         return Ok(0);
     }
-    let [word] = packet.words(ip.upper).ok_or(NotOurs::Truncated)?;
-    Ok(word)
+    let words: [u32; N] = packet.words(ip.upper).ok_or(NotOurs::Truncated)?;
+    Ok(words[0])
 }
 
 #[inline(always)]
@@ -416,17 +461,13 @@ fn icmp_error<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), NotOurs>
         return Err(NotOurs::Foreign);
     }
     let (v4, at) = (ip.v4, ip.upper + 8);
-    if v4 {
-        ipv4(packet, at, &mut parsed.embedded)?;
-    } else {
-        ipv6(packet, at, &mut parsed.embedded)?;
-    }
+    self::ip(packet, v4, at, &mut parsed.embedded)?;
     let embedded = &parsed.embedded;
     if Protocol::from_number(embedded.protocol).is_none() {
         return Err(NotOurs::Foreign);
     }
     // Eight bytes of the transport header are certain to be there, the ports among them.
-    let (src_port, dst_port) = halves(ports(packet, embedded)?);
+    let (src_port, dst_port) = halves(ports::<_, 1>(packet, embedded)?);
     let key = &mut parsed.key;
     key.src = embedded.dst;
     key.dst = embedded.src;

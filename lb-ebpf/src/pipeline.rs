@@ -14,14 +14,14 @@ use crate::{
     dsr, nat,
     open::{self, Opened},
     packet::{Packet, Verdict},
-    parse::{self, Fragment, NotOurs, Parsed, Upper},
+    parse::{Fragment, NotOurs, Parsed, Upper},
     route::{Query, Route},
     tables::{Conntrack, PacketTables},
 };
 
 /// What to do next with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub enum Step {
     /// Nothing more.
     Done(Verdict),
     /// Rewrite it as the record in the scratch says, and send it on.
@@ -30,24 +30,42 @@ pub(crate) enum Step {
     Answer(PacketEvent, Answer),
 }
 
-/// Judges a packet.
+/// Judges a packet that [`parse`](crate::parse::parse) has taken apart into
+/// [`Scratch::parsed`], with result `parsed`, and finishes it.
+///
+/// Programs run the three parts (parse, [`judge`], [`finish`]) as subprograms: the verifier
+/// then walks each once, instead of the later ones once per way through the earlier ones.
 #[inline(always)]
 pub fn run<P: Packet, T: PacketTables + Conntrack>(
     packet: &mut P,
     tables: &T,
+    parsed: Result<(), NotOurs>,
     scratch: &mut Scratch,
 ) -> Verdict {
-    let mut step = judge(packet, tables, scratch);
-    if !matches!(step, Step::Done(_)) {
-        let Some(moved) = packet.complete() else {
-            packet.count(PacketEvent::RewriteFailed, 0);
-            return Verdict::Drop;
-        };
-        scratch.parsed.shift(moved);
+    match judge(packet, tables, parsed, scratch) {
+        Step::Done(verdict) => verdict,
+        step => finish(packet, tables, step == Step::Forward, scratch),
     }
-    if step == Step::Forward {
-        step = forward(packet, tables, scratch);
-    }
+}
+
+/// Forwards a packet that was judged so, or refuses it.
+#[inline(always)]
+pub fn finish<P: Packet, T: PacketTables>(
+    packet: &mut P,
+    tables: &T,
+    forwards: bool,
+    scratch: &mut Scratch,
+) -> Verdict {
+    let Some(moved) = packet.complete() else {
+        packet.count(PacketEvent::RewriteFailed, 0);
+        return Verdict::Drop;
+    };
+    scratch.parsed.shift(moved);
+    let step = if forwards {
+        forward(packet, tables, scratch)
+    } else {
+        Step::Answer(PacketEvent::Refused, refusal(&scratch.parsed.upper))
+    };
     match step {
         Step::Done(verdict) => verdict,
         Step::Forward => Verdict::Pass,
@@ -66,13 +84,14 @@ pub fn run<P: Packet, T: PacketTables + Conntrack>(
 
 /// Finds or makes the flow that the packet belongs to.
 #[inline(always)]
-fn judge<P: Packet, T: PacketTables + Conntrack>(
+pub fn judge<P: Packet, T: PacketTables + Conntrack>(
     packet: &mut P,
     tables: &T,
+    parsed: Result<(), NotOurs>,
     scratch: &mut Scratch,
 ) -> Step {
     const PASS: Step = Step::Done(Verdict::Pass);
-    match parse::parse(packet, &mut scratch.parsed) {
+    match parsed {
         Ok(()) => {}
         Err(NotOurs::Extensions) => {
             packet.count(PacketEvent::ExtensionHeaders, 0);
@@ -84,7 +103,7 @@ fn judge<P: Packet, T: PacketTables + Conntrack>(
     if parsed.ip.fragment != Fragment::Whole && !reassembles(packet, tables, parsed) {
         return PASS;
     }
-    if parsed.upper == Upper::Tunnel {
+    if parsed.outer.len != 0 {
         return if P::PLACE.egress || P::PLACE.pod_facing {
             PASS
         } else {

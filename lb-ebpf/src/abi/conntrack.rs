@@ -160,6 +160,16 @@ impl ConntrackEntry {
         Mixer::new(tuple_hash(key)).finish()
     }
 
+    /// Makes this the initiator half of a flow that goes on through the stack, with the
+    /// source of `key`: flags, source, next hop.
+    #[inline(always)]
+    pub(crate) const fn through_stack(&mut self, key: &ConntrackKey) {
+        self.flags = ConntrackFlags::INITIATOR | ConntrackFlags::MATE_AT_EGRESS;
+        self.src = key.src;
+        self.hop = NextHop::UNKNOWN;
+        self.mtu = 0;
+    }
+
     /// Whether all of `flags` are set.
     #[inline(always)]
     pub const fn has(&self, flags: u32) -> bool {

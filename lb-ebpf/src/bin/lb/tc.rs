@@ -22,7 +22,8 @@ use lb_ebpf::{
     abi::PacketEvent,
     checksum::Delta,
     packet::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet, Place, Verdict},
-    pipeline,
+    parse::{NotOurs, parse},
+    pipeline::{self, Step},
     route::{Query, Route},
 };
 
@@ -76,6 +77,14 @@ macro_rules! field {
 }
 
 impl<A> Buffer<A> {
+    #[inline(always)]
+    const fn new(skb: *mut __sk_buff) -> Self {
+        Self {
+            skb,
+            at: core::marker::PhantomData,
+        }
+    }
+
     #[inline(always)]
     fn data(&self) -> usize {
         field!(self.skb, data) as usize
@@ -274,17 +283,48 @@ impl<A: At> Packet for Buffer<A> {
     }
 }
 
-#[inline(always)]
-fn run<A: At>(ctx: &TcContext) -> i32 {
-    let mut buffer = Buffer::<A> {
-        skb: ctx.as_ptr().cast(),
-        at: core::marker::PhantomData,
-    };
+/// Takes a packet apart, into this CPU's scratch; a number as [`NotOurs::number`] gives it.
+// SAFETY: no other item has this name.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lb_parse_buffer(skb: *mut __sk_buff) -> u32 {
+    // Parsing is the same at every place.
+    let buffer = Buffer::<Ingress>::new(skb);
     buffer.linearize();
+    let parsed = match scratch() {
+        Some(scratch) => parse(&buffer, &mut scratch.parsed),
+        None => Err(NotOurs::Foreign),
+    };
+    NotOurs::number(parsed)
+}
+
+/// What [`judge`] says, as a number that crosses the border of a subprogram.
+const PASS: u32 = 0;
+const SHOOT: u32 = 1;
+const FORWARD: u32 = 2;
+const REFUSE: u32 = 3;
+
+#[inline(always)]
+fn judge<A: At>(skb: *mut __sk_buff, parsed: u32) -> u32 {
+    let Some(scratch) = scratch() else {
+        return PASS;
+    };
+    let mut buffer = Buffer::<A>::new(skb);
+    match pipeline::judge(&mut buffer, &Maps, NotOurs::from_number(parsed), scratch) {
+        Step::Done(Verdict::Drop) => SHOOT,
+        Step::Done(_) => PASS,
+        Step::Forward => FORWARD,
+        Step::Answer(..) => REFUSE,
+    }
+}
+
+#[inline(always)]
+fn finish<A: At>(skb: *mut __sk_buff, step: u32) -> i32 {
     let Some(scratch) = scratch() else {
         return NEXT;
     };
-    match pipeline::run(&mut buffer, &Maps, scratch) {
+    let mut buffer = Buffer::<A>::new(skb);
+    match pipeline::finish(&mut buffer, &Maps, step == FORWARD, scratch) {
         Verdict::Pass => NEXT,
         Verdict::Drop => DROP,
         // The kernel resolves the neighbour, and waits for one that is not known yet.
@@ -300,22 +340,40 @@ fn run<A: At>(ctx: &TcContext) -> i32 {
 }
 
 macro_rules! programs {
-    ($($(#[$doc:meta])* $name:ident, $at:ident, $place:expr;)*) => {$(
+    ($($name:ident, $judge:ident, $finish:ident, $at:ident, $place:expr;)*) => {$(
         struct $at;
         impl At for $at {
             const PLACE: Place = $place;
         }
-        $(#[$doc])*
+        // SAFETY: no other item has this name.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $judge(skb: *mut __sk_buff, parsed: u32) -> u32 {
+            judge::<$at>(skb, parsed)
+        }
+        // SAFETY: no other item has this name.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $finish(skb: *mut __sk_buff, step: u32) -> i32 {
+            finish::<$at>(skb, step)
+        }
+        // The three parts are called one after the other, not from within each other: the
+        // stacks of a chain of calls add up.
         #[classifier]
         fn $name(ctx: TcContext) -> i32 {
-            run::<$at>(&ctx)
+            let skb = ctx.as_ptr().cast();
+            match $judge(skb, lb_parse_buffer(skb)) {
+                SHOOT => DROP,
+                step @ (FORWARD | REFUSE) => $finish(skb, step),
+                _ => NEXT,
+            }
         }
     )*};
 }
 
 programs! {
-    lb_ingress, Ingress, Place::INGRESS;
-    lb_egress, Egress, Place::EGRESS;
-    lb_pod_ingress, PodIngress, Place::POD_INGRESS;
-    lb_pod_egress, PodEgress, Place::POD_EGRESS;
+    lb_ingress, lb_judge_ingress, lb_finish_ingress, Ingress, Place::INGRESS;
+    lb_egress, lb_judge_egress, lb_finish_egress, Egress, Place::EGRESS;
+    lb_pod_ingress, lb_judge_pod_ingress, lb_finish_pod_ingress, PodIngress, Place::POD_INGRESS;
+    lb_pod_egress, lb_judge_pod_egress, lb_finish_pod_egress, PodEgress, Place::POD_EGRESS;
 }
