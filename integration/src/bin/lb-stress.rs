@@ -30,6 +30,9 @@ struct Arguments {
     /// Where packets from outside are handled; by default each scenario's own choice
     #[arg(long, value_enum, global = true)]
     path: Option<Path>,
+    /// A few seconds of each scenario, whatever its own options say
+    #[arg(long, global = true)]
+    quick: bool,
     /// Print figures as JSON
     #[arg(long, global = true)]
     json: bool,
@@ -63,7 +66,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     let mut held = true;
     for path in paths {
-        for report in scenario(&arguments.scenario, path)? {
+        for report in scenario(&arguments.scenario, path, arguments.quick)? {
             if arguments.json {
                 println!("{}", serde_json::to_string(&report)?);
             } else {
@@ -79,15 +82,21 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     })
 }
 
-fn scenario(scenario: &Scenario, path: Path) -> Result<Vec<Report>> {
-    Ok(match scenario {
-        Scenario::Flood(options) => vec![flood::run(path, *options)?],
-        Scenario::Swaps(options) => vec![swaps::run(path, *options)?],
-        Scenario::Soak(options) => vec![soak::run(path, *options)?],
-        Scenario::Limits => vec![
-            limits::full_table(path)?,
-            limits::no_ports(path)?,
-            limits::short_lives(path)?,
-        ],
-    })
+fn scenario(scenario: &Scenario, path: Path, quick: bool) -> Result<Vec<Report>> {
+    let report = match scenario {
+        Scenario::Flood(_) if quick => flood::run(path, flood::Options::QUICK)?,
+        Scenario::Flood(options) => flood::run(path, *options)?,
+        Scenario::Swaps(_) if quick => swaps::run(path, swaps::Options::QUICK)?,
+        Scenario::Swaps(options) => swaps::run(path, *options)?,
+        Scenario::Soak(_) if quick => soak::run(path, soak::Options::QUICK)?,
+        Scenario::Soak(options) => soak::run(path, *options)?,
+        Scenario::Limits => {
+            return Ok(vec![
+                limits::full_table(path)?,
+                limits::no_ports(path)?,
+                limits::short_lives(path)?,
+            ]);
+        }
+    };
+    Ok(vec![report])
 }

@@ -119,7 +119,8 @@ async fn at_a_rate(targets: Vec<Target>, rate: u32, stop: CancellationToken) -> 
         ticks.tick().await;
         let due = (start.elapsed().as_secs_f64() * f64::from(rate)) as u64;
         // What is late is caught up with slowly: a burst would overflow queues.
-        for _ in begun..due.min(begun + u64::from(rate) / 50 + 1) {
+        let burst = (due - begun).min(u64::from(rate) / 50 + 1);
+        for _ in 0..burst {
             let (Some(target), Ok(permit)) = (next.next(), Arc::clone(&room).try_acquire_owned())
             else {
                 break;

@@ -35,6 +35,18 @@ pub struct Options {
     pub dials: u32,
 }
 
+// === impl Options ===
+
+impl Options {
+    /// A few seconds of it.
+    pub const QUICK: Self = Self {
+        syns: 40_000,
+        rate: 20_000,
+        streams: 100,
+        dials: 20,
+    };
+}
+
 /// Runs it.
 pub fn run(path: Path, options: Options) -> Result<Report> {
     let mut report = Report::new(format!("SYN flood, {path:?}"));

@@ -77,20 +77,14 @@ impl Flood {
         let socket = packet_socket(device)?;
         let mut random = fastrand::Rng::new();
         let mut frame = Vec::with_capacity(128);
-        let (mut sent, start) = (Sent::default(), Instant::now());
-        let mut send = |frame: &[u8], count: &mut u64| {
-            if socket.send(frame).is_ok() {
-                *count += 1;
-            } else {
-                sent.refused += 1;
-            }
-        };
-        let (mut syns, mut acks) = (0, 0);
+        let (mut report, start) = (Sent::default(), Instant::now());
         for (number, &to) in (1..=self.syns).zip(self.targets.iter().cycle()) {
             let (from, port) = (source(&mut random, to.ip()), random.u16(1024..));
             let from = SocketAddr::new(from, port);
             build(&mut frame, mac, from, to, random.u32(..), None)?;
-            send(&frame, &mut syns);
+            let syn = u64::from(socket.send(&frame).is_ok());
+            report.syns += syn;
+            report.refused += 1 - syn;
             if number % self.acks_every == 0 {
                 build(
                     &mut frame,
@@ -100,15 +94,17 @@ impl Flood {
                     random.u32(..),
                     Some(random.u32(..)),
                 )?;
-                send(&frame, &mut acks);
+                let ack = u64::from(socket.send(&frame).is_ok());
+                report.acks += ack;
+                report.refused += 1 - ack;
             }
             if number % BURST == 0 {
                 let due = Duration::from_secs_f64(number as f64 / self.rate as f64);
                 thread::sleep(due.saturating_sub(start.elapsed()));
             }
         }
-        (sent.syns, sent.acks, sent.took) = (syns, acks, start.elapsed());
-        Ok(sent)
+        report.took = start.elapsed();
+        Ok(report)
     }
 }
 

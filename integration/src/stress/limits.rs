@@ -1,6 +1,7 @@
 //! What is used up: the table of proven flows, source ports, the lifetimes of flows.
 
 use std::{
+    net::SocketAddr,
     thread,
     time::{Duration, Instant},
 };
@@ -82,7 +83,7 @@ pub fn no_ports(path: Path) -> Result<Report> {
     // Half of them, so that all get one: ports are probed in random order.
     let streams = Streams::open(clients, &far[..1], PORTS / 2)?;
     let near_dials = Dials::start(clients, over_both(near), 50);
-    let kept = Holding::as_many_as_possible(&site, far[0], PORTS)?;
+    let kept = connect_until_failure(&site, far[0], PORTS)?;
     let events = tables::events(node)?;
     let rows = tables::event_rows(node)?;
     let near_dials = near_dials.stop()?;
@@ -109,20 +110,16 @@ pub fn no_ports(path: Path) -> Result<Report> {
     Ok(report)
 }
 
-/// Connections that are held open.
-struct Holding;
-
-impl Holding {
-    /// Connects until it fails, `most` times at most: how often it worked.
-    fn as_many_as_possible(site: &Site, to: std::net::SocketAddr, most: usize) -> Result<usize> {
-        let mut client = site.outside.control()?;
-        for number in 0..most {
-            if client.connect_new(Protocol::Tcp, to)?.is_err() {
-                return Ok(number);
-            }
+/// Opens connections, which are held meanwhile, until one fails or there are `most`: how many
+/// there were.
+fn connect_until_failure(site: &Site, to: SocketAddr, most: usize) -> Result<usize> {
+    let mut client = site.outside.control()?;
+    for number in 0..most {
+        if client.connect_new(Protocol::Tcp, to)?.is_err() {
+            return Ok(number);
         }
-        Ok(most)
     }
+    Ok(most)
 }
 
 /// Every lifetime a second, and garbage collected all the time: what carries data lives, what

@@ -22,7 +22,7 @@ use crate::{
     cluster::{Outside, Pod},
     objects::{Api, Objects},
     process::Process,
-    proxy::{ProxyOptions, ProxyUnderTest, Source},
+    proxy::{Kind, ProxyOptions, ProxyUnderTest, Source},
     workload::{self, Service, endpoint_slices},
 };
 
@@ -80,6 +80,8 @@ impl Site {
             objects.apply(&node.object())?;
         }
         let mut options = ProxyOptions::new(Source::Kubeconfig(kubeconfig));
+        // What is looked at are our maps.
+        options.kind = Kind::Ours;
         options.arguments = ["--xdp", path.flag()]
             .iter()
             .chain(arguments)

@@ -44,6 +44,19 @@ pub struct Options {
     pub streams: usize,
 }
 
+// === impl Options ===
+
+impl Options {
+    /// A few seconds of it.
+    pub const QUICK: Self = Self {
+        seconds: 10,
+        services: 5,
+        changes: 100,
+        dials: 200,
+        streams: 20,
+    };
+}
+
 /// Runs it.
 pub fn run(path: Path, options: Options) -> Result<Report> {
     let title = format!("Churn of endpoints for {} s, {path:?}", options.seconds);

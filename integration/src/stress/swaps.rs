@@ -38,6 +38,17 @@ pub struct Options {
     pub dials: u32,
 }
 
+// === impl Options ===
+
+impl Options {
+    /// A few seconds of it.
+    pub const QUICK: Self = Self {
+        swaps: 2,
+        streams: 50,
+        dials: 100,
+    };
+}
+
 /// Runs it.
 pub fn run(path: Path, options: Options) -> Result<Report> {
     let mut report = Report::new(format!("Swaps of growing maps, {path:?}"));
