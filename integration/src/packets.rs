@@ -18,4 +18,5 @@ pub mod script;
 pub mod stage;
 mod tables;
 pub mod topology;
+pub mod verify;
 pub mod world;

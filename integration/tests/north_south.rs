@@ -20,3 +20,5 @@ mod path;
 mod pods;
 #[path = "north_south/stage.rs"]
 mod stage;
+#[path = "north_south/tables.rs"]
+mod tables;

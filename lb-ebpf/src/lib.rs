@@ -24,6 +24,10 @@
     clippy::inline_always,
     reason = "a hook is one function: calls cost the verifier and the packet"
 )]
+#![expect(
+    clippy::many_single_char_names,
+    reason = "bytes and words of a header, taken apart and put together in their order"
+)]
 
 pub mod abi;
 pub mod answer;

@@ -104,7 +104,8 @@ pub fn open<P: Packet, T: PacketTables + Conntrack>(
     }
     let opens = conntrack::opens(&scratch.parsed.upper);
     let dsr = service.flags & FrontendFlags::DSR != 0 && scope == Scope::External;
-    if !opens && !(dsr && takes_over(packet, tables, &scratch.parsed.upper)) {
+    let continues = dsr && takes_over(packet, tables, &scratch.parsed.upper);
+    if !opens && !continues {
         packet.count(PacketEvent::MidStream, 0);
         return Opened::Pass;
     }

@@ -21,10 +21,6 @@ pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 
 /// Where a program is attached; every property is constant within one program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent properties of a hook, all constants"
-)]
 pub struct Place {
     /// Packets leave the device; else they enter.
     pub egress: bool,

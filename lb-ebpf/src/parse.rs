@@ -114,7 +114,7 @@ pub enum Upper {
     Tcp(Tcp),
     /// UDP, also when its header is not in this fragment.
     Udp,
-    /// SCTP, with the type of its first chunk.
+    /// SCTP, with the type of its first chunk; the greatest number where there is none.
     Sctp(u8),
     /// An ICMP error, see [`Parsed::embedded`]. The tuple is that of a packet which goes the
     /// same way as the error does: what is embedded, turned round.
@@ -374,12 +374,14 @@ fn upper<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), NotOurs> {
     let ip = &parsed.ip;
     let (ports, upper) = match ip.protocol {
         6 => tcp(packet, ip)?,
-        17 => (ports(packet, ip)?, Upper::Udp),
+        17 => (ports::<_, 2>(packet, ip)?, Upper::Udp),
         132 => {
-            let ports = ports(packet, ip)?;
-            let chunk = packet
-                .half(ip.upper + 12)
-                .map_or(u8::MAX, |half| half.to_ne_bytes()[0]);
+            let ports = ports::<_, 3>(packet, ip)?;
+            let chunk = match ip.fragment {
+                Fragment::Later(_) => None,
+                Fragment::Whole | Fragment::First(_) => packet.half(ip.upper + 12),
+            };
+            let chunk = chunk.map_or(u8::MAX, |half| half.to_ne_bytes()[0]);
             (ports, Upper::Sctp(chunk))
         }
         number::ICMP if ip.v4 => return icmp_error(packet, parsed),
@@ -398,14 +400,14 @@ fn upper<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), NotOurs> {
     Ok(())
 }
 
-/// The word of the two ports; 0 in later fragments.
+/// The word of the two ports, with which a header of `N` words begins; 0 in later fragments.
 #[inline(always)]
-fn ports<P: Packet>(packet: &P, ip: &IpHeader) -> Result<u32, NotOurs> {
+fn ports<P: Packet, const N: usize>(packet: &P, ip: &IpHeader) -> Result<u32, NotOurs> {
     if let Fragment::Later(_) = ip.fragment {
         return Ok(0);
     }
-    let [word] = packet.words(ip.upper).ok_or(NotOurs::Truncated)?;
-    Ok(word)
+    let words: [u32; N] = packet.words(ip.upper).ok_or(NotOurs::Truncated)?;
+    Ok(words[0])
 }
 
 #[inline(always)]
@@ -465,7 +467,7 @@ fn icmp_error<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), NotOurs>
         return Err(NotOurs::Foreign);
     }
     // Eight bytes of the transport header are certain to be there, the ports among them.
-    let (src_port, dst_port) = halves(ports(packet, embedded)?);
+    let (src_port, dst_port) = halves(ports::<_, 1>(packet, embedded)?);
     let key = &mut parsed.key;
     key.src = embedded.dst;
     key.dst = embedded.src;

@@ -21,7 +21,7 @@ use crate::{
 
 /// What to do next with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub enum Step {
     /// Nothing more.
     Done(Verdict),
     /// Rewrite it as the record in the scratch says, and send it on.
@@ -31,8 +31,10 @@ pub(crate) enum Step {
 }
 
 /// Judges a packet that [`parse`](crate::parse::parse) has taken apart into
-/// [`Scratch::parsed`], with result `parsed`. (Programs parse in a subprogram, which the
-/// verifier walks once instead of once per way through it.)
+/// [`Scratch::parsed`], with result `parsed`, and finishes it.
+///
+/// Programs run the three parts (parse, [`judge`], [`finish`]) as subprograms: the verifier
+/// then walks each once, instead of the later ones once per way through the earlier ones.
 #[inline(always)]
 pub fn run<P: Packet, T: PacketTables + Conntrack>(
     packet: &mut P,
@@ -40,17 +42,30 @@ pub fn run<P: Packet, T: PacketTables + Conntrack>(
     parsed: Result<(), NotOurs>,
     scratch: &mut Scratch,
 ) -> Verdict {
-    let mut step = judge(packet, tables, parsed, scratch);
-    if !matches!(step, Step::Done(_)) {
-        let Some(moved) = packet.complete() else {
-            packet.count(PacketEvent::RewriteFailed, 0);
-            return Verdict::Drop;
-        };
-        scratch.parsed.shift(moved);
+    match judge(packet, tables, parsed, scratch) {
+        Step::Done(verdict) => verdict,
+        step => finish(packet, tables, step == Step::Forward, scratch),
     }
-    if step == Step::Forward {
-        step = forward(packet, tables, scratch);
-    }
+}
+
+/// Forwards a packet that was judged so, or refuses it.
+#[inline(always)]
+pub fn finish<P: Packet, T: PacketTables>(
+    packet: &mut P,
+    tables: &T,
+    forwards: bool,
+    scratch: &mut Scratch,
+) -> Verdict {
+    let Some(moved) = packet.complete() else {
+        packet.count(PacketEvent::RewriteFailed, 0);
+        return Verdict::Drop;
+    };
+    scratch.parsed.shift(moved);
+    let step = if forwards {
+        forward(packet, tables, scratch)
+    } else {
+        Step::Answer(PacketEvent::Refused, refusal(&scratch.parsed.upper))
+    };
     match step {
         Step::Done(verdict) => verdict,
         Step::Forward => Verdict::Pass,
@@ -69,7 +84,7 @@ pub fn run<P: Packet, T: PacketTables + Conntrack>(
 
 /// Finds or makes the flow that the packet belongs to.
 #[inline(always)]
-fn judge<P: Packet, T: PacketTables + Conntrack>(
+pub fn judge<P: Packet, T: PacketTables + Conntrack>(
     packet: &mut P,
     tables: &T,
     parsed: Result<(), NotOurs>,
@@ -113,6 +128,7 @@ fn judge<P: Packet, T: PacketTables + Conntrack>(
         Opened::Flow => Step::Forward,
         Opened::Pass => PASS,
         Opened::Later => Step::Done(left_to_tc(packet)),
+        Opened::Refuse if P::PLACE.early => Step::Done(left_to_tc(packet)),
         Opened::Drop(event, detail) => dropped(packet, event, detail),
         Opened::Refuse => Step::Answer(PacketEvent::Refused, refusal(&scratch.parsed.upper)),
     }

@@ -1,10 +1,11 @@
 //! Runs scripts: in the host pipeline, in the kernel, and one beside the other.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use anyhow::{Context, Result, bail, ensure};
 use lb_ebpf::{
-    abi::{EventKey, PacketEvent},
+    abi::{ConntrackKey, EventKey, PacketEvent},
+    hash::{Mixer, tuple_hash},
     tables::FlowState,
 };
 
@@ -13,11 +14,12 @@ use super::{
     host,
     kernel::{self, Kernel},
     script::{Case, Outcome, Row, Script, Seen, Step},
+    verify,
     world::World,
 };
 
-/// Numbers of chance that the host tries until it has chosen the port that the kernel has.
-const CHANCES: u32 = 2_000_000;
+/// Numbers of chance that are tried until one leads to the port that the kernel has chosen.
+const CHANCES: u32 = 4_000_000;
 /// How often a script may be started again because a tick went by meanwhile.
 const RESTARTS: u32 = 5;
 
@@ -69,9 +71,7 @@ fn host_script(script: &Script) -> Result<()> {
     for (index, step) in script.steps.iter().enumerate() {
         prepare(&mut world, step);
         let seen = host::run(&mut world, step, 0);
-        if !step.chance {
-            judge(step, &seen, &world).with_context(|| format!("host, packet {}", index + 1))?;
-        }
+        judge(step, &seen, &world).with_context(|| format!("host, packet {}", index + 1))?;
     }
     Ok(())
 }
@@ -97,19 +97,14 @@ fn both(kernel: &mut Kernel, script: &Script) -> Result<()> {
         let seen = kernel.run(step).with_context(number)?;
         let mut after = world.clone();
         kernel.read_back(&mut after).with_context(number)?;
-        if !step.chance {
-            judge(step, &seen, &after).with_context(|| format!("kernel, packet {}", index + 1))?;
-        }
-        let chances = if step.chance { CHANCES } else { 1 };
-        let mut difference = None;
-        for random in 0..chances {
-            let mut host_world = world.clone();
-            let host_seen = host::run(&mut host_world, step, random);
-            difference = compare(&seen, &after, &host_seen, &host_world);
-            if difference.is_none() {
-                break;
-            }
-        }
+        judge(step, &seen, &after).with_context(|| format!("kernel, packet {}", index + 1))?;
+        let random = match &step.chance {
+            Some(key) => chance(key, &after).with_context(number)?,
+            None => 0,
+        };
+        let mut host_world = world.clone();
+        let host_seen = host::run(&mut host_world, step, random);
+        let difference = compare(&seen, &after, &host_seen, &host_world);
         if let Some(difference) = difference {
             bail!("packet {}: kernel and host differ:{difference}", index + 1);
         }
@@ -118,11 +113,29 @@ fn both(kernel: &mut Kernel, script: &Script) -> Result<()> {
     Ok(())
 }
 
-/// Compares what happened with what had to happen.
+/// A random number that makes the second port that is tried for the flow of `key` the one that
+/// it has got. (The first is the client's own.)
+fn chance(key: &ConntrackKey, world: &World) -> Result<u32> {
+    const FIRST: u64 = 1024;
+    let entry = world.flows.half_open.get(key).context("no flow was made")?;
+    let wanted = u64::from(entry.src_port.get());
+    let mixer = Mixer::new(tuple_hash(key));
+    let leads = |random: &u32| {
+        let start = mixer.mix(u64::from(*random)).finish();
+        let point = u64::from(start.wrapping_add(0x9e37_79b9));
+        FIRST + ((point * (65_536 - FIRST)) >> 32) == wanted
+    };
+    let mut randoms = 0..CHANCES;
+    randoms.find(leads).context("no chance leads to the port")
+}
+
+/// Compares what happened with what had to happen. What chance decides, only the comparison
+/// with the host can tell.
 fn judge(step: &Step, seen: &Seen, world: &World) -> Result<()> {
-    let becomes = match &step.becomes {
-        Some(becomes) => becomes,
-        None => &step.frame,
+    let becomes = match (&step.becomes, &step.chance) {
+        (_, Some(_)) => &seen.frame,
+        (Some(becomes), None) => becomes,
+        (None, None) => &step.frame,
     };
     ensure!(
         seen.outcome == step.outcome,
@@ -138,6 +151,20 @@ fn judge(step: &Step, seen: &Seen, world: &World) -> Result<()> {
         hex(&seen.frame),
         hex(becomes)
     );
+    judge_sound(step, seen)?;
+    judge_counts(step, world)?;
+    judge_flows(step, world)
+}
+
+/// A sound frame stays sound.
+fn judge_sound(step: &Step, seen: &Seen) -> Result<()> {
+    if seen.outcome == Outcome::Drop || verify::sound(&step.frame).is_err() {
+        return Ok(());
+    }
+    verify::sound(&seen.frame).with_context(|| format!("not sound: {}", hex(&seen.frame)))
+}
+
+fn judge_counts(step: &Step, world: &World) -> Result<()> {
     let mut expected: Vec<EventKey> = Vec::new();
     for (event, detail) in &step.counts {
         expected.push(EventKey {
@@ -158,6 +185,10 @@ fn judge(step: &Step, seen: &Seen, world: &World) -> Result<()> {
         events(world),
         step.counts
     );
+    Ok(())
+}
+
+fn judge_flows(step: &Step, world: &World) -> Result<()> {
     let Some(flows) = &step.flows else {
         return Ok(());
     };
@@ -246,8 +277,16 @@ fn compare(kernel: &Seen, after: &World, host: &Seen, host_after: &World) -> Opt
             }
         )*};
     }
+    for table in [FlowState::Proven, FlowState::HalfOpen] {
+        let (kernel, host) = (after.flows.table(table), host_after.flows.table(table));
+        let keys = kernel.keys().chain(host.keys());
+        let differ = keys.filter(|key| kernel.get(*key) != host.get(*key));
+        for key in differ.collect::<BTreeSet<_>>() {
+            let (kernel, host) = (kernel.get(key), host.get(key));
+            let _ = write!(out, "\n  {table:?} {key:?}\n    {kernel:?}\n    {host:?}");
+        }
+    }
     same!(
-        flows,
         flow_sources,
         fragments,
         affinity,

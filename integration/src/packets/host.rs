@@ -6,7 +6,8 @@ use lb_ebpf::{
     abi::PacketEvent,
     checksum::{self, Delta},
     conntrack::Scratch,
-    packet::{ETHERNET, Packet, Place, Verdict},
+    packet::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet, Place, Verdict},
+    parse::parse,
     pipeline,
     route::{Query, Route},
 };
@@ -59,6 +60,18 @@ impl<A: At> Packet for Frame<'_, A> {
 
     fn ifindex(&self) -> u32 {
         self.port.ifindex()
+    }
+
+    fn network(&self) -> Option<(usize, bool)> {
+        match u16::from_be(self.half(ETHERNET - 2)?) {
+            ETHERTYPE_IPV4 => Some((ETHERNET, true)),
+            ETHERTYPE_IPV6 => Some((ETHERNET, false)),
+            _ => None,
+        }
+    }
+
+    fn complete(&mut self) -> Option<usize> {
+        Some(0)
     }
 
     fn words<const N: usize>(&self, at: usize) -> Option<[u32; N]> {
@@ -165,7 +178,8 @@ fn run_at<A: At>(world: &mut World, step: &Step, random: u32) -> Seen {
     };
     // What is in a program's scratch is what the last packet left. Nothing may depend on it.
     let mut scratch = Scratch::EMPTY;
-    let verdict = pipeline::run(&mut frame, &&tables, &mut scratch);
+    let parsed = parse(&frame, &mut scratch.parsed);
+    let verdict = pipeline::run(&mut frame, &&tables, parsed, &mut scratch);
     let mut bytes = frame.bytes;
     let outcome = match verdict {
         Verdict::Pass => Outcome::Pass,

@@ -1,11 +1,34 @@
 //! The table of rows, by subject.
 
+mod choice;
+mod dsr;
+mod errors;
 mod foreign;
+mod fragments;
+mod lifecycle;
+mod limits;
+mod malformed;
 mod opening;
+mod proving;
+mod refusing;
+mod scenes;
 
 use super::script::Row;
 
 /// All of them.
 pub fn all() -> Vec<Row> {
-    [foreign::ROWS, opening::ROWS].concat()
+    [
+        foreign::ROWS,
+        malformed::ROWS,
+        opening::ROWS,
+        proving::ROWS,
+        lifecycle::ROWS,
+        choice::ROWS,
+        refusing::ROWS,
+        limits::ROWS,
+        errors::ROWS,
+        fragments::ROWS,
+        dsr::ROWS,
+    ]
+    .concat()
 }

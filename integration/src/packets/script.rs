@@ -1,16 +1,14 @@
 //! Rows: what happens at the node, packet by packet, and what has to come of it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
 use lb_ebpf::{
-    abi::{PacketEvent, Protocol},
+    abi::{ConntrackKey, PacketEvent, Protocol},
     packet::Place,
 };
 
 use super::{
     flow::Flow,
     packet::{Macs, Packet},
-    topology::{Family, Net, Port},
+    topology::{Family, Port},
     world::World,
 };
 
@@ -119,8 +117,8 @@ pub struct Step {
     pub counts: Vec<(PacketEvent, u32)>,
     /// Which flows there have to be, if that is looked at.
     pub flows: Option<Vec<Flow>>,
-    /// Whether a port is chosen by chance: the host tries until it has the kernel's.
-    pub chance: bool,
+    /// The tuple of a flow that this packet opens with a port chosen by chance.
+    pub chance: Option<ConntrackKey>,
 }
 
 impl Step {
@@ -142,7 +140,7 @@ impl Step {
             becomes: None,
             counts: Vec::new(),
             flows: None,
-            chance: false,
+            chance: None,
         }
     }
 
@@ -239,10 +237,10 @@ impl Step {
         self
     }
 
-    /// A port is chosen by chance.
+    /// Chance chooses the port of the flow of this packet, which has ports of its own.
     #[must_use]
-    pub fn by_chance(mut self) -> Self {
-        self.chance = true;
+    pub fn by_chance(mut self, outcome: Outcome, flow: ConntrackKey) -> Self {
+        (self.outcome, self.chance) = (outcome, Some(flow));
         self
     }
 }
@@ -317,23 +315,5 @@ impl Row {
                 })
             })
         })
-    }
-}
-
-impl Case {
-    /// A client outside the cluster.
-    pub fn client(self) -> SocketAddr {
-        Net::Clients.at(self.family, 7, 40_000)
-    }
-
-    /// The frontend that rows use.
-    pub fn vip(self) -> SocketAddr {
-        Net::Vips.at(self.family, 1, 80)
-    }
-
-    /// The unspecified address with a port: a NodePort.
-    pub fn any(self, port: u16) -> SocketAddr {
-        let v6 = IpAddr::from(Ipv6Addr::UNSPECIFIED);
-        SocketAddr::new(self.family.pick(Ipv4Addr::UNSPECIFIED.into(), v6), port)
     }
 }

@@ -256,10 +256,11 @@ fn known(port: Port) -> &'static [u8] {
 }
 
 fn hop(port: Port, neighbour: u8, mtu: u32) -> Route {
-    let (dst_mac, src_mac) = if known(port).contains(&neighbour) {
-        port.to(neighbour)
+    // Of a path whose neighbour is not resolved the helper does not tell the MTU.
+    let ((dst_mac, src_mac), mtu) = if known(port).contains(&neighbour) {
+        (port.to(neighbour), mtu)
     } else {
-        ([0; 6], [0; 6])
+        (([0; 6], [0; 6]), 0)
     };
     let hop = NextHop {
         ifindex: port.ifindex(),

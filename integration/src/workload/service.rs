@@ -110,8 +110,14 @@ impl Service {
             .map(|ip| json!({"ip": ip.to_string(), "ipMode": "VIP"}))
             .collect();
         self.object["spec"]["type"] = json!("LoadBalancer");
+        self.ingress(ingress).with_external_policy("Cluster")
+    }
+
+    /// With this `status.loadBalancer.ingress`.
+    #[must_use]
+    pub fn ingress(mut self, ingress: Vec<Value>) -> Self {
         self.object["status"]["loadBalancer"] = json!({"ingress": ingress});
-        self.with_external_policy("Cluster")
+        self
     }
 
     /// With external IPs.

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     affinity::{is_sticky_once_up, switches},
-    scenario::{Scenario, tcp, tcp_to, udp_to, with_port},
+    scenario::{Scenario, tcp, tcp_both, tcp_to, udp_both, udp_to, with_port},
 };
 
 const PODS: [&str; 4] = ["lb-0", "lb-1", "lb-2", "lb-3"];
@@ -132,6 +132,9 @@ fn lb3_only_source_ranges_have_access() {
     accepted.reaches_all(&dials, &["server"]);
     other.is_dropped_all(&dials);
     outside.is_dropped_all(&dials);
+    // Host processes are judged as their node (rule E27).
+    s.host_client(0).reaches_all(&dials, &["server"]);
+    s.host_client(1).is_dropped_all(&dials);
     // NodePorts know no source ranges (rule E12).
     outside.reaches_all(&tcp_to(&s.at_node(0, port)), &["server"]);
 
@@ -311,4 +314,75 @@ fn lb17_pods_reach_load_balancers_under_their_own_address() {
             client.is_seen_as(&dial, &own);
         }
     }
+}
+
+#[test]
+fn h1_affinity_holds_across_the_addresses_of_a_port() {
+    let s = Scenario::new("h1");
+    let _pods = s.published_backends("lb", &PODS);
+    let (port, vips, external) = (s.node_port(), s.vips(), s.vips());
+    let service = s
+        .service("lb")
+        .port("", 80, 80, "TCP")
+        .node_port("", port)
+        .load_balancer(&vips)
+        .external_ips(&external)
+        .client_ip_affinity(10_800);
+    s.apply(service.object());
+    let mut client = s.outside_client();
+    for family in 0..2 {
+        let addresses = [
+            s.at_node(0, port)[family],
+            with_port(vips, 80)[family],
+            with_port(external, 80)[family],
+        ];
+        let [first, others @ ..] = addresses.map(tcp);
+        let name = is_sticky_once_up(&mut client, &first);
+        for dial in others {
+            assert_eq!(is_sticky_once_up(&mut client, &dial), name, "{dial:?}");
+        }
+    }
+}
+
+#[test]
+fn e18_addresses_of_a_load_balancer_that_is_a_proxy_are_not_served() {
+    let s = Scenario::new("e18");
+    let _pods = s.published_backends("lb", &["server"]);
+    let (port, vips) = (s.node_port(), s.vips());
+    let ingress: Vec<_> = vips
+        .iter()
+        .map(|vip| json!({"ip": vip.to_string(), "ipMode": "Proxy"}))
+        .collect();
+    let mut service = s
+        .service("lb")
+        .port("", 80, 80, "TCP")
+        .node_port("", port)
+        .load_balancer(&vips);
+    s.apply(service.object());
+    let dials = tcp_to(&with_port(vips, 80));
+    let mut clients = [s.client(0), s.outside_client()];
+    for client in &mut clients {
+        client.reaches_all(&dials, &["server"]);
+    }
+    service = service.ingress(ingress);
+    s.apply(service.object());
+    for client in &mut clients {
+        client.fails_all(&dials);
+    }
+    clients[1].reaches_all(&tcp_to(&s.at_node(0, port)), &["server"]);
+}
+
+#[test]
+fn e2_cluster_ips_that_are_routed_to_a_node_serve_clients_outside() {
+    let s = Scenario::new("e2");
+    let _pods = s.published_backends("svc", &["pod-1", "pod-2"]);
+    let service = s
+        .service("svc")
+        .port("tcp", 80, 80, "TCP")
+        .port("udp", 80, 80, "UDP");
+    s.apply(service.object());
+    s.route(&service.at(80).map(|to| to.ip()), 0);
+    let mut client = s.outside_client();
+    client.reaches_all(&tcp_both(&service, 80), &["pod-1", "pod-2"]);
+    client.reaches_all(&udp_both(&service, 80), &["pod-1", "pod-2"]);
 }

@@ -8,12 +8,12 @@ use std::{
 };
 
 use lb_integration::{
-    PodNetwork,
     agent::{
         dial::Dial,
         socket::{Family, Protocol},
     },
     client::{tcp, udp},
+    cluster::CniRules,
     workload::Service,
 };
 
@@ -88,11 +88,13 @@ fn replies_do_not_pass_the_node_that_was_dialled() {
             .tool_output("cat", &["/sys/class/net/eth0/address"])
             .unwrap();
         let rules = format!(
-            "table netdev bypass {{ chain ingress {{
+            "table netdev bypass {{
+            chain ingress {{
                 type filter hook ingress device \"node-1\" priority 0; policy accept;
                 ether saddr {} ip daddr 198.51.100.0/24 drop
                 ether saddr {} ip6 daddr 2001:db8:100::/48 drop
-            }} }}",
+            }}
+            }}",
             mac.trim(),
             mac.trim()
         );
@@ -167,18 +169,52 @@ fn hybrid_is_direct_for_tcp_alone() {
 }
 
 #[test]
-fn backends_behind_a_tunnel_are_reached_without_direct_return() {
-    let profile = Profile {
-        xdp: Xdp::Off,
-        pods: PodNetwork::Bridged,
-        overlay: true,
-        nodes: 3,
-    };
-    let mut stage = Stage::new(profile, &[]);
-    let (_service, frontends) = serving(&mut stage, "tunnelled", "dsr");
-    let own = stage.outside.addresses();
-    for (kind, to) in stage.addresses(&frontends) {
-        let seen = stage.user.source_seen(&tcp(to));
-        assert!(!own.contains(&seen), "{kind} {to}: {seen}");
+fn fragmented_datagrams_pass_although_the_wrapping_takes_room() {
+    in_both_modes("fragments", "dsr", |stage, frontends| {
+        sees_the_client(stage, frontends, udp);
+        for (_, to) in stage.addresses(frontends) {
+            for length in [1_440, 1_460, 2_000, 6_000] {
+                // The first datagram may tell the client's host that the path is narrow.
+                let body = "x".repeat(length);
+                let dial = udp(to).request(format!("echo {body}"));
+                stage.user.reaches(&dial, &[&body]);
+            }
+        }
+    });
+}
+
+#[test]
+fn host_network_backends_answer_directly() {
+    for xdp in [Xdp::Native, Xdp::Off] {
+        let mut stage = stage(xdp);
+        stage.host_backend(BACKEND_NODE, "host");
+        let (service, frontends) = stage.service("host", "host");
+        let service = service.annotation(FORWARDING_MODE, "dsr");
+        stage.apply(&service);
+        stage.wait_for(&frontends, "host");
+        sees_the_client(&mut stage, &frontends, tcp);
+        sees_the_client(&mut stage, &frontends, udp);
+        stage.clear("host", &[&service]);
     }
+}
+
+#[test]
+fn a_cnis_rules_do_not_stand_in_the_way() {
+    in_both_modes("ruled", "dsr", |stage, frontends| {
+        sees_the_client(stage, frontends, tcp);
+        let nodes = stage.cluster.nodes().iter();
+        let rules: Vec<_> = nodes.map(|node| CniRules::install(node).unwrap()).collect();
+        sees_the_client(stage, frontends, tcp);
+        sees_the_client(stage, frontends, udp);
+        let to = SocketAddr::new(frontends.load_balancer[0], 80);
+        let stream = stage.user.stream(to);
+        for round in 0..4 {
+            stage.cluster.route_vip(to.ip(), round % 2).unwrap();
+            stage.user.stream_works(stream, &format!("round {round}"));
+        }
+        for rules in &rules {
+            assert_eq!(rules.dropped("invalid").unwrap(), 0);
+            assert_eq!(rules.dropped("stranger").unwrap(), 0);
+        }
+    });
 }

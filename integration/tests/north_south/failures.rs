@@ -70,12 +70,9 @@ fn a_node_that_was_unplugged_serves_again() {
         }
         let cable = stage.cluster.unplug(0).unwrap();
         for (_, frontends, _) in &all {
-            let dials: Vec<_> = stage
-                .addresses(frontends)
-                .iter()
-                .map(|&(_, to)| tcp(to))
-                .collect();
-            stage.user.fails_all(&dials);
+            stage
+                .user
+                .fails(&tcp(stage.node_port(0, frontends.node_port)[0]));
         }
         stage.cluster.plug(0, &cable).unwrap();
         for (name, frontends, streams) in &all {
@@ -219,7 +216,8 @@ fn one_client_port_reaches_two_addresses_of_one_backend() {
 
 #[test]
 fn exhausted_source_ports_refuse_nobody_who_is_connected() {
-    let mut stage = Stage::new(Profile::default(), &["--snat-ports", "20000-20003"]);
+    const PORTS: usize = 64;
+    let mut stage = Stage::new(Profile::default(), &["--snat-ports", "20000-20063"]);
     let (_, frontends) = stage.serving(1, "far");
     let to = SocketAddr::new(frontends.load_balancer[0], 80);
     let mut open = Vec::new();
@@ -229,10 +227,11 @@ fn exhausted_source_ports_refuse_nobody_who_is_connected() {
             Ok(socket) => open.push(socket),
             Err(failure) => break failure,
         }
-        assert!(open.len() <= 4, "more connections than ports");
+        assert!(open.len() <= PORTS, "more connections than ports");
     };
+    // What was dialled before holds some ports for a while.
     assert_eq!(failure.kind, ErrorKind::Timeout);
-    assert!(!open.is_empty());
+    assert!(open.len() >= PORTS / 2, "{} connections", open.len());
     for &socket in &open {
         let answer = stage.user.control.ask(socket, "hostname").unwrap().unwrap();
         assert_eq!(answer.data, "far");

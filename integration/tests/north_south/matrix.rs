@@ -164,7 +164,11 @@ fn rows(stage: &Stage, of: &Published, expected: &Expected) -> Vec<Row> {
 /// What a Service's backend should see, or that it sees nothing.
 fn expectation(stage: &Stage, of: &Published) -> Expected {
     let client = stage.outside.addresses();
-    let node = stage.cluster.node(0).addresses();
+    let mut node = stage.cluster.node(0).addresses();
+    if stage.profile.overlay {
+        // The address of the device that leads to the backend.
+        node.extend(["10.244.1.0", "fd00:244:1::"].map(|ip| ip.parse::<IpAddr>().unwrap()));
+    }
     let near = of.backend.starts_with("near");
     let sources = match (near, of.local) {
         (false, true) => return Expected::Silence,
@@ -206,14 +210,15 @@ fn publish(stage: &mut Stage) -> Vec<Published> {
 /// The whole matrix on one kind of cluster: with and without the packet filter of a CNI plugin,
 /// then without endpoints, then without Services.
 fn whole(xdp: Xdp, pods: PodNetwork) {
-    let mut stage = Stage::new(
-        Profile {
-            xdp,
-            pods,
-            ..Profile::default()
-        },
-        &[],
-    );
+    hold_throughout(Profile {
+        xdp,
+        pods,
+        ..Profile::default()
+    });
+}
+
+fn hold_throughout(profile: Profile) {
+    let mut stage = Stage::new(profile, &[]);
     let all = publish(&mut stage);
     let expected: Vec<Row> = all
         .iter()
@@ -221,7 +226,7 @@ fn whole(xdp: Xdp, pods: PodNetwork) {
         .collect();
     hold(&mut stage.user, "plain nodes", expected);
     if stage.is_ours() {
-        is_attached(&stage, xdp);
+        is_attached(&stage, profile.xdp);
     }
     {
         let nodes = stage.cluster.nodes().iter();
@@ -326,4 +331,14 @@ fn outside_clients_are_served_by_tc_with_routed_pods() {
 #[test]
 fn outside_clients_are_served_by_tc_with_bridged_pods() {
     whole(Xdp::Off, PodNetwork::Bridged);
+}
+
+#[test]
+fn outside_clients_are_served_through_a_tunnel() {
+    hold_throughout(Profile {
+        xdp: Xdp::Native,
+        pods: PodNetwork::Bridged,
+        overlay: true,
+        ..Profile::default()
+    });
 }

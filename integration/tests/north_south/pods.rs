@@ -60,6 +60,39 @@ fn pods_without_socket_hooks_are_served_over_a_tunnel() {
     hookless_pods_are_served(PodNetwork::Bridged, true);
 }
 
+/// A backend that dials its own Service, without socket hooks.
+fn hookless_pods_hairpin(pods: PodNetwork) {
+    let profile = Profile {
+        xdp: Xdp::Off,
+        pods,
+        ..Profile::default()
+    };
+    let mut stage = Stage::new(profile, &[]);
+    let pod = stage.cluster.pod(0, "self").without_socket_hooks();
+    stage.serve_and_publish(pod.create().unwrap(), 80);
+    let (service, frontends) = stage.service("self", "self");
+    stage.apply(&service);
+    stage.wait_for(&frontends, "self");
+    let mut client = Client::new(stage.pod("self").control().unwrap());
+    let mut addresses = stage.addresses(&frontends);
+    addresses.extend(service.at(80).map(|to| ("ClusterIP", to)));
+    for (_, to) in addresses {
+        for dial in [tcp(to), udp(to), Dial::udp_unconnected(to)] {
+            client.reaches(&dial, &["self"]);
+        }
+    }
+}
+
+#[test]
+fn routed_pods_without_socket_hooks_reach_themselves() {
+    hookless_pods_hairpin(PodNetwork::Routed);
+}
+
+#[test]
+fn bridged_pods_without_socket_hooks_reach_themselves() {
+    hookless_pods_hairpin(PodNetwork::Bridged);
+}
+
 #[test]
 fn a_pod_keeps_its_own_listener_at_a_node_ports_number() {
     let mut stage = Stage::shared(Xdp::Off);

@@ -44,6 +44,7 @@ pub(crate) struct Profile {
 
 /// The scene of one test. Pods go before the cluster they are part of: fields drop in order.
 pub(crate) struct Stage {
+    pub(crate) profile: Profile,
     /// A client outside.
     pub(crate) user: Client,
     /// Where it is.
@@ -125,6 +126,7 @@ impl Stage {
         }
         let outside = cluster.outside("user").unwrap();
         Self {
+            profile,
             user: Client::new(outside.control().unwrap()),
             outside,
             control_plane: ControlPlane::new(Box::new(manifests)),
@@ -178,7 +180,8 @@ impl Stage {
         self.serve_and_publish(pod, HOST_PORT);
     }
 
-    fn serve_and_publish(&mut self, pod: Pod, port: u16) {
+    /// Lets a pod serve on this port, published under its name.
+    pub(crate) fn serve_and_publish(&mut self, pod: Pod, port: u16) {
         let server = pod.serve(&[port], &[port]).unwrap();
         self.publish(&pod, pod.name());
         self.backends.push(Backend { server, pod });

@@ -55,6 +55,7 @@ impl Addr {
 
     /// The unspecified address of the same family: `::ffff:0.0.0.0` or `::`.
     #[inline(always)]
+    #[must_use]
     pub const fn unspecified(self) -> Self {
         if self.is_v4() {
             Self::from_v4_word(0)

@@ -1,22 +1,17 @@
 //! Flows that are opened, along each path.
 
-use lb_ebpf::abi::{FrontendKind, PacketEvent};
+use lb_ebpf::abi::{FrontendKind, PacketEvent, Protocol};
 
-use super::super::{
-    flow::{Flow, Path},
-    packet::Packet,
-    script::{BOTH, Case, Hook, Row, Script, Step, TRANSPORTS},
-    topology::{NEIGHBOUR, NODE, Net, Port},
-    world::{SNAT_PORT, Service, World},
+use super::{
+    super::{
+        flow::{Flow, Path},
+        packet::Body,
+        script::{BOTH, Hook, Row, Script, Step, TRANSPORTS},
+        topology::{Family, GATEWAY, NEIGHBOUR, NODE, Net, Port},
+        world::{SNAT_PORT, World},
+    },
+    scenes::NODE_PORT,
 };
-
-/// A load balancer's address in front of a backend of `node`.
-fn balanced(case: Case, node: u8) -> World {
-    let service = Service::new(1, case.protocol)
-        .frontend(case.vip(), FrontendKind::LoadBalancer)
-        .backend(Net::Pods(node).at(case.family, 5, 8080));
-    World::node().with(&service)
-}
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -25,19 +20,28 @@ pub(super) const ROWS: &[Row] = &[
         families: BOTH,
         protocols: TRANSPORTS,
         script: |case| {
-            let backend = Net::Pods(1).at(case.family, 5, 8080);
-            let packet = Packet::opening(case.protocol, case.client(), case.vip());
-            let flow = Flow::new(
-                case.protocol,
-                (case.client(), case.vip()),
-                (case.client(), backend),
-                Path::STACK,
-            );
-            Script::new(balanced(case, 1)).step(
+            let packet = case.opening(case.client(), case.vip());
+            let becomes = packet.clone().between(case.client(), case.backend(1));
+            Script::new(case.balanced(1)).step(
+                Step::new(case.hook, &packet)
+                    .passes_as(&becomes)
+                    .counts(PacketEvent::Opened)
+                    .flows(&[case.to_local()]),
+            )
+        },
+    },
+    Row {
+        name: "a flow to a backend that is this host goes through the stack",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: BOTH,
+        protocols: TRANSPORTS,
+        script: |case| {
+            let backend = Net::Uplink.at(case.family, NODE, 8080);
+            let packet = case.opening(case.client(), case.vip());
+            Script::new(World::node().with(&case.service().backend(backend))).step(
                 Step::new(case.hook, &packet)
                     .passes_as(&packet.clone().between(case.client(), backend))
-                    .counts(PacketEvent::Opened)
-                    .flows(&[flow]),
+                    .counts(PacketEvent::Opened),
             )
         },
     },
@@ -47,24 +51,13 @@ pub(super) const ROWS: &[Row] = &[
         families: BOTH,
         protocols: TRANSPORTS,
         script: |case| {
-            let backend = Net::Pods(2).at(case.family, 5, 8080);
-            let node = Net::Uplink.at(case.family, NODE, SNAT_PORT);
-            let packet = Packet::opening(case.protocol, case.client(), case.vip());
-            let flow = Flow::new(
-                case.protocol,
-                (case.client(), case.vip()),
-                (node, backend),
-                Path::SNAT,
-            );
-            Script::new(balanced(case, 2)).step(
+            let packet = case.opening(case.client(), case.vip());
+            let becomes = packet.clone().between(case.snat(), case.backend(2)).hop();
+            Script::new(case.balanced(2)).step(
                 Step::new(case.hook, &packet)
-                    .leaves(
-                        Port::Second,
-                        2,
-                        &packet.clone().between(node, backend).hop(),
-                    )
+                    .leaves(Port::Second, 2, &becomes)
                     .counts(PacketEvent::Opened)
-                    .flows(&[flow]),
+                    .flows(&[case.to_remote(2)]),
             )
         },
     },
@@ -74,18 +67,358 @@ pub(super) const ROWS: &[Row] = &[
         families: BOTH,
         protocols: TRANSPORTS,
         script: |case| {
-            let backend = Net::Pods(4).at(case.family, 5, 8080);
-            let node = Net::Uplink.at(case.family, NODE, SNAT_PORT);
-            let packet = Packet::opening(case.protocol, case.client(), case.vip());
-            Script::new(balanced(case, 4)).step(
+            let packet = case.opening(case.client(), case.vip());
+            let becomes = packet.clone().between(case.snat(), case.backend(4)).hop();
+            Script::new(case.balanced(4)).step(
                 Step::new(case.hook, &packet)
-                    .leaves(
-                        Port::Uplink,
-                        NEIGHBOUR,
-                        &packet.clone().between(node, backend).hop(),
-                    )
+                    .leaves(Port::Uplink, NEIGHBOUR, &becomes)
                     .counts(PacketEvent::Opened),
             )
+        },
+    },
+    Row {
+        name: "XDP leaves a flow through a device that it cannot send to to TC",
+        hooks: &[Hook::Xdp],
+        families: BOTH,
+        protocols: TRANSPORTS,
+        script: |case| {
+            let packet = case.opening(case.client(), case.vip());
+            let becomes = packet
+                .clone()
+                .between(Net::Pods(1).at(case.family, 1, SNAT_PORT), case.backend(3))
+                .hop();
+            Script::new(case.balanced(3))
+                .step(
+                    Step::new(Hook::Xdp, &packet)
+                        .counts(PacketEvent::LeftToTc)
+                        .flows(&[]),
+                )
+                .step(
+                    Step::new(Hook::Ingress, &packet)
+                        .leaves(Port::Tunnel, 3, &becomes)
+                        .counts(PacketEvent::Opened),
+                )
+        },
+    },
+    Row {
+        name: "XDP leaves a flow whose neighbour is not known to TC, which resolves it",
+        hooks: &[Hook::Xdp],
+        families: BOTH,
+        protocols: TRANSPORTS,
+        script: |case| {
+            let packet = case.opening(case.client(), case.vip());
+            let becomes = packet.clone().between(case.snat(), case.backend(5)).hop();
+            Script::new(case.balanced(5))
+                .step(
+                    Step::new(Hook::Xdp, &packet)
+                        .counts(PacketEvent::LeftToTc)
+                        .flows(&[]),
+                )
+                .step(
+                    Step::new(Hook::Ingress, &packet)
+                        .leaves_unresolved(Port::Uplink, &becomes)
+                        .counts(PacketEvent::Opened)
+                        .flows(&[case.to_remote(5)]),
+                )
+                .step(
+                    Step::new(Hook::Xdp, &packet)
+                        .counts(PacketEvent::LeftToTc)
+                        .flows(&[case.to_remote(5)]),
+                )
+        },
+    },
+    Row {
+        name: "a backend behind a black hole is unreachable",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: BOTH,
+        protocols: TRANSPORTS,
+        script: |case| {
+            let packet = case.opening(case.client(), case.vip());
+            Script::new(case.balanced(9)).step(
+                Step::new(case.hook, &packet)
+                    .drops()
+                    .counts(PacketEvent::NoRoute)
+                    .flows(&[]),
+            )
+        },
+    },
+    Row {
+        name: "a device without an address of its own cannot hide clients",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: BOTH,
+        protocols: TRANSPORTS,
+        script: |case| {
+            let mut world = case.balanced(2);
+            let second = world.devices.get_mut(&Port::Second.ifindex());
+            second.into_iter().for_each(|device| {
+                device.snat_v4 = device.snat_v4.unspecified();
+                device.snat_v6 = device.snat_v6.unspecified();
+            });
+            let packet = case.opening(case.client(), case.vip());
+            Script::new(world).step(
+                Step::new(case.hook, &packet)
+                    .drops()
+                    .counts(PacketEvent::NoRoute)
+                    .flows(&[]),
+            )
+        },
+    },
+    Row {
+        name: "a NodePort is served at the node's address",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: BOTH,
+        protocols: TRANSPORTS,
+        script: |case| {
+            let service = case
+                .service()
+                .frontend(case.any(NODE_PORT), FrontendKind::NodePort)
+                .backend(case.backend(1));
+            let own = Net::Uplink.at(case.family, NODE, NODE_PORT);
+            let packet = case.opening(case.client(), own);
+            Script::new(World::node().with(&service)).step(
+                Step::new(case.hook, &packet)
+                    .passes_as(&packet.clone().between(case.client(), case.backend(1)))
+                    .counts(PacketEvent::Opened),
+            )
+        },
+    },
+    Row {
+        name: "a NodePort is not served at other addresses",
+        hooks: &[Hook::Xdp, Hook::Ingress, Hook::PodIngress],
+        families: BOTH,
+        protocols: TRANSPORTS,
+        script: |case| {
+            let service = case
+                .service()
+                .frontend(case.any(NODE_PORT), FrontendKind::NodePort)
+                .backend(case.backend(1));
+            let loopback = case
+                .family
+                .pick("127.0.0.1".parse(), "::1".parse())
+                .expect("an address");
+            let mut script = Script::new(World::node().with(&service));
+            for at in [
+                Net::Uplink.at(case.family, NODE + 1, NODE_PORT),
+                Net::Pods(1).at(case.family, 1, NODE_PORT),
+                Net::Vips.at(case.family, 1, NODE_PORT),
+                std::net::SocketAddr::new(loopback, NODE_PORT),
+            ] {
+                let packet = case.opening(case.client(), at);
+                script = script.step(Step::new(case.hook, &packet).flows(&[]));
+            }
+            script
+        },
+    },
+    Row {
+        name: "a pod's flow goes through the stack to any backend",
+        hooks: &[Hook::PodIngress],
+        families: BOTH,
+        protocols: TRANSPORTS,
+        script: |case| {
+            let pod = Net::Pods(1).at(case.family, 6, 40_000);
+            let packet = case.opening(pod, case.vip());
+            let becomes = packet.clone().between(pod, case.backend(2));
+            Script::new(case.balanced(2)).step(
+                Step::new(case.hook, &packet)
+                    .passes_as(&becomes)
+                    .counts(PacketEvent::Opened),
+            )
+        },
+    },
+    Row {
+        name: "a pod that is its own backend sees this node as the client",
+        hooks: &[Hook::PodIngress],
+        families: BOTH,
+        protocols: TRANSPORTS,
+        script: |case| {
+            let pod = Net::Pods(1).at(case.family, 5, 40_000);
+            let node = Net::Pods(1).at(case.family, 1, SNAT_PORT);
+            let packet = case.opening(pod, case.vip());
+            let flow = Flow::new(
+                case.protocol,
+                (pod, case.vip()),
+                (node, case.backend(1)),
+                Path::SNAT,
+            );
+            let answer = case.answering(case.backend(1), node);
+            Script::new(case.balanced(1))
+                .step(
+                    Step::new(case.hook, &packet)
+                        .leaves(
+                            Port::Pods,
+                            5,
+                            &packet.clone().between(node, case.backend(1)).hop(),
+                        )
+                        .counts(PacketEvent::Opened)
+                        .flows(&[flow]),
+                )
+                .step(
+                    Step::new(case.hook, &answer)
+                        .leaves(
+                            Port::Pods,
+                            5,
+                            &answer.clone().between(case.vip(), pod).hop(),
+                        )
+                        .flows(&[flow.answered()]),
+                )
+        },
+    },
+    Row {
+        name: "what a process of this host sends is translated as it leaves, and what comes back",
+        hooks: &[Hook::Egress],
+        families: BOTH,
+        protocols: TRANSPORTS,
+        script: |case| {
+            let own = Net::Uplink.at(case.family, NODE, 45_000);
+            let packet = case.opening(own, case.vip());
+            let flow = Flow::new(
+                case.protocol,
+                (own, case.vip()),
+                (own, case.backend(2)),
+                Path::HOST,
+            );
+            let answer = case.answering(case.backend(2), own);
+            Script::new(case.balanced(2))
+                .step(
+                    Step::new(Hook::Egress, &packet)
+                        .leaves(
+                            Port::Second,
+                            2,
+                            &packet.clone().between(own, case.backend(2)),
+                        )
+                        .counts(PacketEvent::Opened)
+                        .flows(&[flow]),
+                )
+                .step(
+                    Step::new(Hook::Ingress, &answer)
+                        .at(Port::Second)
+                        .passes_as(&answer.clone().between(case.vip(), own))
+                        .flows(&[flow.answered()]),
+                )
+        },
+    },
+    Row {
+        name: "what only passes through opens nothing as it leaves",
+        hooks: &[Hook::Egress, Hook::PodEgress],
+        families: BOTH,
+        protocols: TRANSPORTS,
+        script: |case| {
+            let packet = case.opening(case.client(), case.vip());
+            Script::new(case.balanced(2)).step(Step::new(case.hook, &packet).flows(&[]))
+        },
+    },
+    Row {
+        name: "a ClusterIP is served to pods",
+        hooks: &[Hook::PodIngress],
+        families: BOTH,
+        protocols: TRANSPORTS,
+        script: |case| {
+            let address = Net::Services.at(case.family, 1, 443);
+            let service = case
+                .service()
+                .frontend(address, FrontendKind::ClusterIp)
+                .backend(case.backend(1));
+            let pod = Net::Pods(1).at(case.family, 6, 40_000);
+            let packet = case.opening(pod, address);
+            Script::new(World::node().with(&service)).step(
+                Step::new(case.hook, &packet)
+                    .passes_as(&packet.clone().between(pod, case.backend(1)))
+                    .counts(PacketEvent::Opened),
+            )
+        },
+    },
+    Row {
+        name: "without a SNAT range remote backends are unreachable",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: BOTH,
+        protocols: &[Protocol::Tcp],
+        script: |case| {
+            let world = case.balanced(2).configured(|config| config.snat_count = 0);
+            let packet = case.opening(case.client(), case.vip());
+            Script::new(world).step(
+                Step::new(case.hook, &packet)
+                    .drops()
+                    .counts(PacketEvent::NoRoute)
+                    .flows(&[]),
+            )
+        },
+    },
+    Row {
+        name: "UDP without a checksum stays without",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: &[Family::V4],
+        protocols: &[Protocol::Udp],
+        script: |case| {
+            let mut packet = case.opening(case.client(), case.vip());
+            packet.body = Body::Udp(false);
+            let becomes = packet.clone().between(case.snat(), case.backend(2)).hop();
+            Script::new(case.balanced(2)).step(
+                Step::new(case.hook, &packet)
+                    .leaves(Port::Second, 2, &becomes)
+                    .counts(PacketEvent::Opened),
+            )
+        },
+    },
+    Row {
+        name: "IPv4 options and IPv6 extension headers are no obstacle",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: BOTH,
+        protocols: TRANSPORTS,
+        script: |case| {
+            let mut packet = case.opening(case.client(), case.vip());
+            packet = match case.family {
+                Family::V4 => packet.ip_options(&[0x94, 4, 0, 0, 1, 1, 1, 0]),
+                Family::V6 => packet
+                    .extension(0, &[5, 2, 0, 0, 1, 0])
+                    .extension(60, &[1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            };
+            let becomes = packet.clone().between(case.snat(), case.backend(2)).hop();
+            Script::new(case.balanced(2)).step(
+                Step::new(case.hook, &packet)
+                    .leaves(Port::Second, 2, &becomes)
+                    .counts(PacketEvent::Opened),
+            )
+        },
+    },
+    Row {
+        name: "a chain of more than four extension headers is left alone",
+        hooks: &Hook::ALL,
+        families: &[Family::V6],
+        protocols: &[Protocol::Tcp],
+        script: |case| {
+            let mut packet = case.opening(case.client(), case.vip());
+            for _ in 0..5 {
+                packet = packet.extension(60, &[1, 4, 0, 0, 0, 0]);
+            }
+            Script::new(case.balanced(2)).step(
+                Step::new(case.hook, &packet)
+                    .counts(PacketEvent::ExtensionHeaders)
+                    .flows(&[]),
+            )
+        },
+    },
+    Row {
+        name: "the reply of a remote backend goes to the client as from the frontend",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: BOTH,
+        protocols: TRANSPORTS,
+        script: |case| {
+            let packet = case.opening(case.client(), case.vip());
+            let becomes = packet.clone().between(case.snat(), case.backend(2)).hop();
+            let answer = case.answering(case.backend(2), case.snat());
+            let reply = answer.clone().between(case.vip(), case.client()).hop();
+            Script::new(case.balanced(2))
+                .step(
+                    Step::new(case.hook, &packet)
+                        .leaves(Port::Second, 2, &becomes)
+                        .counts(PacketEvent::Opened),
+                )
+                .step(
+                    Step::new(case.hook, &answer)
+                        .at(Port::Second)
+                        .leaves(Port::Uplink, GATEWAY, &reply)
+                        .flows(&[case.to_remote(2).answered()]),
+                )
         },
     },
 ];

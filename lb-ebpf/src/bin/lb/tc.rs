@@ -23,7 +23,7 @@ use lb_ebpf::{
     checksum::Delta,
     packet::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet, Place, Verdict},
     parse::{NotOurs, parse},
-    pipeline,
+    pipeline::{self, Step},
     route::{Query, Route},
 };
 
@@ -298,15 +298,33 @@ extern "C" fn lb_parse_buffer(skb: *mut __sk_buff) -> u32 {
     NotOurs::number(parsed)
 }
 
+/// What [`judge`] says, as a number that crosses the border of a subprogram.
+const PASS: u32 = 0;
+const SHOOT: u32 = 1;
+const FORWARD: u32 = 2;
+const REFUSE: u32 = 3;
+
 #[inline(always)]
-fn run<A: At>(ctx: &TcContext) -> i32 {
-    let skb = ctx.as_ptr().cast();
-    let parsed = NotOurs::from_number(lb_parse_buffer(skb));
+fn judge<A: At>(skb: *mut __sk_buff, parsed: u32) -> u32 {
+    let Some(scratch) = scratch() else {
+        return PASS;
+    };
+    let mut buffer = Buffer::<A>::new(skb);
+    match pipeline::judge(&mut buffer, &Maps, NotOurs::from_number(parsed), scratch) {
+        Step::Done(Verdict::Drop) => SHOOT,
+        Step::Done(_) => PASS,
+        Step::Forward => FORWARD,
+        Step::Answer(..) => REFUSE,
+    }
+}
+
+#[inline(always)]
+fn finish<A: At>(skb: *mut __sk_buff, step: u32) -> i32 {
     let Some(scratch) = scratch() else {
         return NEXT;
     };
     let mut buffer = Buffer::<A>::new(skb);
-    match pipeline::run(&mut buffer, &Maps, parsed, scratch) {
+    match pipeline::finish(&mut buffer, &Maps, step == FORWARD, scratch) {
         Verdict::Pass => NEXT,
         Verdict::Drop => DROP,
         // The kernel resolves the neighbour, and waits for one that is not known yet.
@@ -322,22 +340,40 @@ fn run<A: At>(ctx: &TcContext) -> i32 {
 }
 
 macro_rules! programs {
-    ($($(#[$doc:meta])* $name:ident, $at:ident, $place:expr;)*) => {$(
+    ($($name:ident, $judge:ident, $finish:ident, $at:ident, $place:expr;)*) => {$(
         struct $at;
         impl At for $at {
             const PLACE: Place = $place;
         }
-        $(#[$doc])*
+        // SAFETY: no other item has this name.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $judge(skb: *mut __sk_buff, parsed: u32) -> u32 {
+            judge::<$at>(skb, parsed)
+        }
+        // SAFETY: no other item has this name.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $finish(skb: *mut __sk_buff, step: u32) -> i32 {
+            finish::<$at>(skb, step)
+        }
+        // The three parts are called one after the other, not from within each other: the
+        // stacks of a chain of calls add up.
         #[classifier]
         fn $name(ctx: TcContext) -> i32 {
-            run::<$at>(&ctx)
+            let skb = ctx.as_ptr().cast();
+            match $judge(skb, lb_parse_buffer(skb)) {
+                SHOOT => DROP,
+                step @ (FORWARD | REFUSE) => $finish(skb, step),
+                _ => NEXT,
+            }
         }
     )*};
 }
 
 programs! {
-    lb_ingress, Ingress, Place::INGRESS;
-    lb_egress, Egress, Place::EGRESS;
-    lb_pod_ingress, PodIngress, Place::POD_INGRESS;
-    lb_pod_egress, PodEgress, Place::POD_EGRESS;
+    lb_ingress, lb_judge_ingress, lb_finish_ingress, Ingress, Place::INGRESS;
+    lb_egress, lb_judge_egress, lb_finish_egress, Egress, Place::EGRESS;
+    lb_pod_ingress, lb_judge_pod_ingress, lb_finish_pod_ingress, PodIngress, Place::POD_INGRESS;
+    lb_pod_egress, lb_judge_pod_egress, lb_finish_pod_egress, PodEgress, Place::POD_EGRESS;
 }

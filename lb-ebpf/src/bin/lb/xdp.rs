@@ -15,7 +15,7 @@ use lb_ebpf::{
     checksum::{self, Delta},
     packet::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet, Place, Verdict},
     parse::{NotOurs, parse},
-    pipeline,
+    pipeline::{self, Step},
     route::{Query, Route},
 };
 
@@ -214,21 +214,50 @@ extern "C" fn lb_parse_frame(ctx: *mut xdp_md) -> u32 {
 
 #[xdp(frags)]
 fn lb_xdp(ctx: XdpContext) -> u32 {
-    let parsed = lb_parse_frame(ctx.ctx);
-    judge(ctx.ctx, parsed)
+    // One after the other, not from within each other: stacks of a chain of calls add up.
+    match lb_judge_frame(ctx.ctx, lb_parse_frame(ctx.ctx)) {
+        SHOOT => xdp_action::XDP_DROP,
+        FORWARD => lb_finish_frame(ctx.ctx),
+        _ => xdp_action::XDP_PASS,
+    }
 }
 
-/// Apart from the parser, not around it: stacks of functions that call each other add up.
+/// What [`lb_judge_frame`] says, as a number that crosses the border of a subprogram.
+const PASS: u32 = 0;
+const SHOOT: u32 = 1;
+const FORWARD: u32 = 2;
+
+/// Judges a frame that was parsed with result `parsed`.
+// SAFETY: no other item has this name.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn judge(ctx: *mut xdp_md, parsed: u32) -> u32 {
-    let parsed = NotOurs::from_number(parsed);
+extern "C" fn lb_judge_frame(ctx: *mut xdp_md, parsed: u32) -> u32 {
+    let Some(scratch) = scratch() else {
+        return PASS;
+    };
+    let mut frame = Frame {
+        ctx: XdpContext::new(ctx),
+    };
+    match pipeline::judge(&mut frame, &Maps, NotOurs::from_number(parsed), scratch) {
+        Step::Done(Verdict::Drop) => SHOOT,
+        Step::Forward => FORWARD,
+        // Answers are TC's.
+        Step::Done(_) | Step::Answer(..) => PASS,
+    }
+}
+
+/// Forwards a frame; its record is in the scratch.
+// SAFETY: no other item has this name.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lb_finish_frame(ctx: *mut xdp_md) -> u32 {
     let Some(scratch) = scratch() else {
         return xdp_action::XDP_PASS;
     };
     let mut frame = Frame {
         ctx: XdpContext::new(ctx),
     };
-    match pipeline::run(&mut frame, &Maps, parsed, scratch) {
+    match pipeline::finish(&mut frame, &Maps, true, scratch) {
         Verdict::Pass => xdp_action::XDP_PASS,
         Verdict::Drop | Verdict::Bounce => xdp_action::XDP_DROP,
         Verdict::Redirect(hop) => {
