@@ -246,6 +246,22 @@ fn icmp<P: Packet>(packet: &mut P, parsed: &Parsed, answer: Answer) -> bool {
         )
 }
 
+/// One's complement sum of an IPv6 header that an error embeds, with its fragment header if
+/// it has one. Packets with other extension headers stay unanswered.
+#[inline(always)]
+fn header_sum<P: Packet>(packet: &P, ip: &IpHeader) -> Option<u32> {
+    let fragment = match ip.header_len() {
+        40 => [0; 2],
+        48 if ip.fragment != Fragment::Whole => packet.words(ip.at + 40)?,
+        _ => return None,
+    };
+    let mut sum = checksum::add(fragment[0], fragment[1]);
+    for word in packet.words::<10>(ip.at)? {
+        sum = checksum::add(sum, word);
+    }
+    Some(sum)
+}
+
 #[inline(always)]
 fn icmpv6<P: Packet>(packet: &mut P, parsed: &Parsed, answer: Answer) -> bool {
     let ip = &parsed.ip;
@@ -255,24 +271,16 @@ fn icmpv6<P: Packet>(packet: &mut P, parsed: &Parsed, answer: Answer) -> bool {
         Answer::TooBig(mtu) => (2, 0, u32::from(mtu)),
         Answer::HopLimit => (3, 0, 0),
     };
-    // Extension headers would have to be embedded too; such packets stay unanswered.
-    if ip.header_len() != 40 {
-        return false;
-    }
-    let (Some(header), Some(transport)) =
-        (packet.words::<10>(ip.at), transport_sum(packet, parsed))
+    let (Some(header), Some(transport)) = (header_sum(packet, ip), transport_sum(packet, parsed))
     else {
         return false;
     };
-    let embedded = 40 + embedded_words(parsed) * 4;
+    let embedded = ip.header_len() + embedded_words(parsed) * 4;
     let len = 8 + embedded as u16;
     let mut sum = pseudo_sum(ip, len, number::ICMPV6);
     sum = checksum::add(sum, u32::from_ne_bytes([kind, code, 0, 0]));
     sum = checksum::add(sum, mtu.to_be());
-    sum = checksum::add(sum, transport);
-    for word in header {
-        sum = checksum::add(sum, word);
-    }
+    sum = checksum::add(sum, checksum::add(header, transport));
     let [a, b] = (!checksum::fold(sum)).to_ne_bytes();
     let [c, d, e, f, g, h, i, j, k, l] = ipv6(ip.dst, ip.src, len, number::ICMPV6);
     let first = u32::from_ne_bytes([kind, code, a, b]);

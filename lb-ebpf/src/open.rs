@@ -4,8 +4,8 @@
 use crate::{
     abi::{
         AffinityKey, BackendEntry, BackendFlags, ClientKind, ConntrackEntry, ConntrackFlags,
-        ConntrackKey, DeviceClass, FrontendFlags, FrontendKey, NextHop, PacketEvent, Port, Scope,
-        ServiceEntry,
+        ConntrackKey, DeviceClass, DeviceFlags, FrontendFlags, FrontendKey, NextHop, PacketEvent,
+        Port, Scope, ServiceEntry,
     },
     conntrack::{self, Scratch},
     hash::{Mixer, tuple_hash},
@@ -218,7 +218,7 @@ fn path<P: Packet, T: PacketTables>(
     if entry.src.is_unspecified() || config.snat_count == 0 {
         return Err(Opened::Drop(PacketEvent::NoRoute, 0));
     }
-    if dsr && !hairpin {
+    if dsr && !hairpin && device.flags & DeviceFlags::TUNNEL == 0 {
         entry.flags =
             ConntrackFlags::INITIATOR | ConntrackFlags::ENCAPSULATE | ConntrackFlags::ONE_WAY;
         return Ok(Ports::OWN);
@@ -239,8 +239,7 @@ fn path<P: Packet, T: PacketTables>(
 #[inline(always)]
 pub(crate) fn finishes<P: Packet>(packet: &P, hop: &NextHop, device_flags: u32) -> bool {
     hop.dst_mac != [0; 6]
-        && (hop.ifindex == packet.ifindex()
-            || device_flags & crate::abi::DeviceFlags::XDP_REDIRECT != 0)
+        && (hop.ifindex == packet.ifindex() || device_flags & DeviceFlags::XDP_REDIRECT != 0)
 }
 
 /// Stores both halves of a flow. Flags, source and next hop are in the scratch's record

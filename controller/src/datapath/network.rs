@@ -18,8 +18,8 @@ use super::{Datapath, DatapathError, now_monotonic_ns};
 use crate::{
     apply::ApplyError,
     devices::{
-        Inventory, NodeDevice, Options, attachments, classify, config, node_addresses, preflight,
-        release, reserve, snat_ports,
+        Inventory, LinkKind, NodeDevice, Options, attachments, classify, config, node_addresses,
+        preflight, release, reserve, snat_ports,
     },
     loader::DeviceLinks,
     maps::{Access, HashTable, Maps},
@@ -134,13 +134,14 @@ impl Network {
         let len = device.name.len().min(name.len() - 1);
         name[..len].copy_from_slice(&device.name.as_bytes()[..len]);
         let family = |ip: Option<IpAddr>, none: Addr| ip.map_or(none, Addr::from);
+        let flags = [
+            (self.takes_redirects(device), DeviceFlags::XDP_REDIRECT),
+            (device.kind == LinkKind::Tunnel, DeviceFlags::TUNNEL),
+        ];
+        let flags = flags.into_iter().filter(|(holds, _)| *holds);
         Device {
             class: device.class as u32,
-            flags: if self.takes_redirects(device) {
-                DeviceFlags::XDP_REDIRECT
-            } else {
-                0
-            },
+            flags: flags.fold(0, |all, (_, flag)| all | flag),
             mtu: device.mtu,
             reserved: 0,
             snat_v4: family(device.snat_v4.map(IpAddr::V4), UNSPECIFIED_V4.into()),

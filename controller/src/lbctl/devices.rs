@@ -50,11 +50,22 @@ pub(super) fn rows(devices: &[(u32, Device)], facts: &DeviceFacts) -> Vec<Device
             &[Mechanism::XdpNative, Mechanism::XdpGeneric],
         ),
         xdp_redirect: device.flags & DeviceFlags::XDP_REDIRECT != 0,
-        reason: facts.reasons.get(index).cloned(),
+        reason: reason(device, facts.reasons.get(index)),
         snat_v4: address(device.snat_v4),
         snat_v6: address(device.snat_v6),
     };
     devices.iter().map(row).collect()
+}
+
+/// What a device does not do, and why.
+fn reason(device: &Device, attachment: Option<&String>) -> Option<String> {
+    let tunnel = device.flags & DeviceFlags::TUNNEL != 0;
+    let reasons = [
+        attachment.cloned(),
+        tunnel.then(|| "a tunnel: no DSR through it, SNAT instead".to_owned()),
+    ];
+    let reasons: Vec<_> = reasons.into_iter().flatten().collect();
+    (!reasons.is_empty()).then(|| reasons.join("; "))
 }
 
 /// What is wrong with links, one sentence each.

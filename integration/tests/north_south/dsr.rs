@@ -13,7 +13,7 @@ use lb_integration::{
         socket::{Family, Protocol},
     },
     client::{tcp, udp},
-    cluster::CniRules,
+    cluster::{CniRules, PodNetwork},
     workload::Service,
 };
 
@@ -173,7 +173,7 @@ fn fragmented_datagrams_pass_although_the_wrapping_takes_room() {
     in_both_modes("fragments", "dsr", |stage, frontends| {
         sees_the_client(stage, frontends, udp);
         for (_, to) in stage.addresses(frontends) {
-            for length in [1_440, 1_460, 2_000, 6_000] {
+            for length in [1_460, 1_440, 2_000, 6_000] {
                 // The first datagram may tell the client's host that the path is narrow.
                 let body = "x".repeat(length);
                 let dial = udp(to).request(format!("echo {body}"));
@@ -217,4 +217,20 @@ fn a_cnis_rules_do_not_stand_in_the_way() {
             assert_eq!(rules.dropped("stranger").unwrap(), 0);
         }
     });
+}
+#[test]
+fn backends_behind_a_tunnel_are_reached_without_direct_return() {
+    let profile = Profile {
+        xdp: Xdp::Off,
+        pods: PodNetwork::Bridged,
+        overlay: true,
+        nodes: 3,
+    };
+    let mut stage = Stage::new(profile, &[]);
+    let (_service, frontends) = serving(&mut stage, "tunnelled", "dsr");
+    let own = stage.outside.addresses();
+    for (kind, to) in stage.addresses(&frontends) {
+        let seen = stage.user.source_seen(&tcp(to));
+        assert!(!own.contains(&seen), "{kind} {to}: {seen}");
+    }
 }

@@ -53,6 +53,9 @@ pub struct DeviceFlags;
 impl DeviceFlags {
     /// XDP programs may redirect to it.
     pub const XDP_REDIRECT: u32 = 1;
+    /// It wraps packets itself (vxlan and the like): flows that leave here do not use DSR,
+    /// whose own outer header would be hidden in the tunnel's.
+    pub const TUNNEL: u32 = 1 << 1;
 }
 
 /// Bits of the values of `NODE_ADDRESSES` (hash: [`Addr`] → u32).

@@ -234,6 +234,7 @@ fn constants() -> Vec<(&'static str, u64)> {
         DeviceClass::BackendRoute,
         DeviceClass::PodFacing,
         DeviceFlags::XDP_REDIRECT,
+        DeviceFlags::TUNNEL,
         Lifetime::HalfOpen,
         Lifetime::Established,
         Lifetime::CloseWait,
