@@ -5,6 +5,7 @@ mod dsr;
 mod errors;
 mod foreign;
 mod fragments;
+mod headers;
 mod lifecycle;
 mod limits;
 mod malformed;
@@ -21,6 +22,7 @@ pub fn all() -> Vec<Row> {
         foreign::ROWS,
         malformed::ROWS,
         opening::ROWS,
+        headers::ROWS,
         proving::ROWS,
         lifecycle::ROWS,
         choice::ROWS,
