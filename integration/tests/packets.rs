@@ -2,6 +2,8 @@
 //!
 //! The kernel's half needs root and the object that `cargo xtask build` makes.
 
+#[path = "packets/harness.rs"]
+mod harness;
 #[path = "support/object.rs"]
 #[expect(dead_code, reason = "parsing is for tests that look into the object")]
 mod object;
