@@ -67,6 +67,18 @@ fn filled(packet: Packet, len: usize) -> Packet {
     packet.payload(&vec![0x5a; payload])
 }
 
+/// A router's error about what `quoted` is the start of.
+fn too_big(case: Case, to: std::net::SocketAddr, quoted: &[u8]) -> Packet {
+    let kind = case.family.pick((3, 4), (2, 0));
+    Packet::error(case.router(), kind, 1300, to.ip(), quoted)
+}
+
+/// The start of a packet as an error quotes it: header and eight bytes.
+fn quote(packet: &Packet) -> Vec<u8> {
+    let header = if packet.src.is_ipv4() { 20 } else { 40 };
+    packet.ip()[..header + 8].to_vec()
+}
+
 /// TCP options with a segment size: at an even offset, or after a NOP.
 fn segment_size(size: u16, odd: bool) -> Vec<u8> {
     let [a, b] = size.to_be_bytes();
@@ -383,6 +395,67 @@ pub(super) const ROWS: &[Row] = &[
             let packet = case.opening(case.client(), case.vip()).payload(&[1; 600]);
             let tunnel = arriving(case, &packet).piece(9, 0, 400, true);
             Script::new(direct(case, 1)).step(Step::new(case.hook, &tunnel).flows(&[]))
+        },
+    },
+    Row {
+        name: "an error about a reply takes the way of the client's packets",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: BOTH,
+        protocols: NO_SCTP,
+        script: |case| {
+            let reply = case.answering(case.vip(), case.client());
+            let error = too_big(case, case.vip(), &quote(&reply));
+            let step = Step::new(case.hook, &error);
+            let flow = forwarded(case);
+            Script::new(direct(case, 2).flow(&flow, 0, 1)).step(
+                step.leaves(Port::Second, 2, &encapsulated(case, &error))
+                    .flows(&[flow]),
+            )
+        },
+    },
+    Row {
+        name: "an error about a reply that arrives in a tunnel reaches the backend",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: BOTH,
+        protocols: NO_SCTP,
+        script: |case| {
+            let reply = case.answering(case.vip(), case.client());
+            let error = too_big(case, case.vip(), &quote(&reply));
+            let sent = reply.clone().between(case.backend(1), case.client());
+            let mut quoted = quote(&sent);
+            if case.protocol == Protocol::Udp {
+                // The embedded checksum stays as it was.
+                let at = quoted.len() - 2;
+                quoted[at..].copy_from_slice(&quote(&reply)[at..]);
+            }
+            let told = too_big(case, case.backend(1), &quoted);
+            let flow = received(case, case.vip()).proven();
+            Script::new(direct(case, 1).flow(&flow, 0, 0)).step(
+                Step::new(case.hook, &arriving(case, &error))
+                    .passes_as(&told)
+                    .flows(&[flow]),
+            )
+        },
+    },
+    Row {
+        name: "a UDP flow through a tunnel goes elsewhere when its backend is gone",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: BOTH,
+        protocols: &[Protocol::Udp],
+        script: |case| {
+            let flow = forwarded(case);
+            let gone = Service::new(SERVICE, case.protocol).backend(case.backend(2));
+            let other = Net::Pods(2).at(case.family, 6, 8080);
+            let service = case.service().flags(FrontendFlags::DSR).backend(other);
+            let world = World::node().with(&gone).with(&service).flow(&flow, 0, 0);
+            let world = world.backend(0, |backend| backend.flags = 0);
+            let packet = case.opening(case.client(), case.vip());
+            let tunnel = packet.clone().hop().inside(case.snat().ip(), other.ip());
+            Script::new(world).step(
+                Step::new(case.hook, &packet)
+                    .leaves(Port::Second, 2, &tunnel)
+                    .counts(PacketEvent::Opened),
+            )
         },
     },
 ];

@@ -1,7 +1,7 @@
 //! Flows that end, expire, collide, lose a half, or lose their port.
 
 use lb_ebpf::{
-    abi::{ConntrackState, FrontendKind, Lifetime, PacketEvent, Protocol},
+    abi::{ConntrackState, FrontendKind, Lifetime, NextHop, PacketEvent, Protocol},
     parse::tcp::{ACK, FIN, RST},
     tables::FlowState,
 };
@@ -10,7 +10,7 @@ use super::super::{
     flow::{Flow, Path, tuple},
     packet::Packet,
     script::{BOTH, Case, Hook, Outcome, Row, Script, Step, TRANSPORTS},
-    topology::{Net, Port},
+    topology::{NEIGHBOUR, Net, Port},
     world::{LIFETIMES, SERVICE, Service},
 };
 
@@ -342,6 +342,73 @@ pub(super) const ROWS: &[Row] = &[
                 Step::new(case.hook, &data)
                     .drops()
                     .counts(PacketEvent::NoRoute),
+            )
+        },
+    },
+    Row {
+        name: "a changed route is followed in the next tick",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: BOTH,
+        protocols: TRANSPORTS,
+        script: |case| {
+            let flow = case.to_remote(2).proven();
+            let mut world = case.balanced(2).flow(&flow, 0, 0);
+            let (dst_mac, src_mac) = Port::Uplink.to(NEIGHBOUR);
+            for half in flow.halves() {
+                let records = world.flows.table_mut(FlowState::Proven);
+                let entry = records.get_mut(&half.key).expect("a half of the flow");
+                entry.hop = NextHop {
+                    ifindex: Port::Uplink.ifindex(),
+                    dst_mac,
+                    src_mac,
+                };
+            }
+            let data = case.proving(case.client(), case.vip());
+            let becomes = data.clone().between(case.snat(), case.backend(2)).hop();
+            let old = Step::new(case.hook, &data).leaves(Port::Uplink, NEIGHBOUR, &becomes);
+            Script::new(world)
+                .step(old)
+                .step(leaves(case, &data).after(1).flows(&[flow]))
+                .step(leaves(case, &data).flows(&[flow]))
+        },
+    },
+    Row {
+        name: "a client whose half was evicted gets its port back",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: BOTH,
+        protocols: TRANSPORTS,
+        script: |case| {
+            let flow = case.to_remote(2);
+            let mut world = case.balanced(2).flow(&flow, 0, 3);
+            world.flows.half_open.remove(&flow.initiator);
+            let packet = case.opening(case.client(), case.vip());
+            Script::new(world).step(
+                leaves(case, &packet)
+                    .counts(PacketEvent::Opened)
+                    .flows(&[flow]),
+            )
+        },
+    },
+    Row {
+        name: "XDP leaves a flow's packets to TC before it looks at their meaning",
+        hooks: &[Hook::Xdp],
+        families: BOTH,
+        protocols: TRANSPORTS,
+        script: |case| {
+            let flow = case.to_remote(3).answered();
+            let mut world = case.balanced(3).flow(&flow, 0, 0);
+            let (dst_mac, src_mac) = Port::Tunnel.to(3);
+            let entry = world.flows.half_open.get_mut(&flow.initiator);
+            entry.expect("a half of the flow").hop = NextHop {
+                ifindex: Port::Tunnel.ifindex(),
+                dst_mac,
+                src_mac,
+            };
+            let proof = case.proving(case.client(), case.vip());
+            Script::new(world).step(
+                Step::new(case.hook, &proof)
+                    .counts(PacketEvent::LeftToTc)
+                    .flows(&[flow]),
             )
         },
     },

@@ -398,4 +398,26 @@ pub(super) const ROWS: &[Row] = &[
             )
         },
     },
+    Row {
+        name: "what a process of this host sends reaches pods of this host",
+        hooks: &[Hook::Egress],
+        families: BOTH,
+        protocols: TRANSPORTS,
+        script: |case| {
+            let own = Net::Uplink.at(case.family, NODE, 45_000);
+            let packet = case.opening(own, case.vip());
+            let becomes = packet.clone().between(own, case.backend(1));
+            let answer = case.answering(case.backend(1), own);
+            Script::new(case.balanced(1))
+                .step(
+                    Step::new(Hook::Egress, &packet)
+                        .leaves(Port::Pods, 5, &becomes)
+                        .counts(PacketEvent::Opened),
+                )
+                .step(
+                    Step::new(Hook::PodIngress, &answer)
+                        .passes_as(&answer.clone().between(case.vip(), own)),
+                )
+        },
+    },
 ];
