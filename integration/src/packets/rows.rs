@@ -6,10 +6,12 @@ mod errors;
 mod foreign;
 mod fragments;
 mod headers;
+mod inside;
 mod lifecycle;
 mod limits;
 mod malformed;
 mod opening;
+mod ports;
 mod proving;
 mod refusing;
 mod scenes;
@@ -23,14 +25,17 @@ pub fn all() -> Vec<Row> {
         malformed::ROWS,
         opening::ROWS,
         headers::ROWS,
+        inside::ROWS,
         proving::ROWS,
         lifecycle::ROWS,
+        ports::ROWS,
         choice::ROWS,
         refusing::ROWS,
         limits::ROWS,
         errors::ROWS,
         fragments::ROWS,
         dsr::ROWS,
+        dsr::receiving::ROWS,
     ]
     .concat()
 }
