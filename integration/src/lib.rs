@@ -11,6 +11,7 @@
 //! * [`apiserver`]: a stand-in for the Kubernetes API server, with fault injection.
 //! * [`proxy`]: the service proxy under test, ours or any other, one per node.
 //! * [`scene`]: all of it on one node with one Service.
+//! * [`stress`]: floods, full tables, swaps and churn, with figures.
 //! * [`packets`]: packet rows, run by the pure pipeline and by the real programs.
 //!
 //! Needs root, cgroup v2 and iproute2. Nothing outside the namespaces, the cgroups and the bpffs
@@ -34,6 +35,7 @@ pub mod prefix;
 pub mod process;
 pub mod proxy;
 pub mod scene;
+pub mod stress;
 pub mod teardown;
 pub mod workload;
 

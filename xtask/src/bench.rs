@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: criterion's benchmarks, the controller at scale, and connect().
+//! `cargo xtask bench`: criterion's benchmarks, the controller at scale, connect(), and on
+//! request what is meant to hurt.
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -33,6 +34,27 @@ enum Benchmark {
     Scale,
     /// TCP and UDP through lb, through iptables and direct (needs root)
     Connect,
+    /// A SYN flood around connections that carry data (needs root; only on request)
+    Flood,
+    /// New connections while maps are swapped for larger ones (needs root; only on request)
+    Swaps,
+    /// Ten minutes of connections while endpoints change (needs root; only on request)
+    Soak,
+    /// Full tables, exhausted ports, short lifetimes (needs root; only on request)
+    Limits,
+}
+
+impl Benchmark {
+    /// The scenario of `lb-stress` that it is, if it is one.
+    fn scenario(self) -> Option<&'static str> {
+        match self {
+            Self::Flood => Some("flood"),
+            Self::Swaps => Some("swaps"),
+            Self::Soak => Some("soak"),
+            Self::Limits => Some("limits"),
+            Self::Criterion | Self::Scale | Self::Connect => None,
+        }
+    }
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
@@ -50,15 +72,37 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         (Benchmark::Connect, "lb-connect-bench"),
     ] {
         if wanted(which) {
-            let heading = ui::heading(program);
-            let mut command = Command::new(workspace.target.join("release").join(program));
-            command.args(args.quick.then_some("--quick"));
-            // Meant for one benchmark: another would not know them.
-            command.args(args.only.iter().flat_map(|_| &args.pass_on));
-            exec::visibly(&mut command, CHECK, program)?;
-            heading.done();
+            // Arguments are meant for one benchmark: another would not know them.
+            let pass_on = if args.only.is_some() {
+                &args.pass_on[..]
+            } else {
+                &[]
+            };
+            measure(workspace, args, program, None, pass_on)?;
         }
     }
+    if let Some(scenario) = args.only.and_then(Benchmark::scenario) {
+        build::programs(workspace, true)?;
+        measure(workspace, args, "lb-stress", Some(scenario), &args.pass_on)?;
+    }
+    Ok(())
+}
+
+/// Runs an optimised program of ours.
+fn measure(
+    workspace: &Workspace,
+    args: &Args,
+    program: &str,
+    scenario: Option<&str>,
+    pass_on: &[OsString],
+) -> Result<()> {
+    let heading = ui::heading(scenario.unwrap_or(program));
+    let mut command = Command::new(workspace.target.join("release").join(program));
+    command.args(scenario);
+    command.args(args.quick.then_some("--quick"));
+    command.args(pass_on);
+    exec::visibly(&mut command, CHECK, program)?;
+    heading.done();
     Ok(())
 }
 
