@@ -1,27 +1,22 @@
 //! The real programs on real maps, run by `BPF_PROG_TEST_RUN` in a namespace of their own.
 
-use std::{collections::HashSet, hash::Hash, time::Duration};
+mod contents;
+
+use std::{collections::HashSet, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use aya::{
-    Ebpf, EbpfLoader, Pod,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, PerCpuHashMap, lpm_trie::Key},
+    Ebpf, EbpfLoader,
+    maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, PerCpuHashMap},
     programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp},
-    util::nr_cpus,
 };
-use lb_ebpf::{
-    abi::{
-        Addr, AffinityEntry, AffinityKey, BackendEntry, BackendStats, Config, ConntrackEntry,
-        ConntrackKey, Device, EventKey, FragmentKey, FragmentPorts, FrontendKey, LocalBackendKey,
-        RejectBudget, ServiceEntry, ServiceStats, SourceRange, SourceRangeKey, TICK_NS, TICK_SHIFT,
-        map,
-    },
-    hash::{filter_bit, node_port_bit},
-    open::source_key,
-    tables::FlowState,
+use lb_ebpf::abi::{
+    Addr, AffinityEntry, AffinityKey, BackendEntry, BackendStats, Config, ConntrackEntry,
+    ConntrackKey, Device, EventKey, FragmentKey, FragmentPorts, FrontendKey, LocalBackendKey,
+    RejectBudget, ServiceEntry, ServiceStats, SourceRange, TICK_SHIFT, map,
 };
 use nix::{
-    sched::{CpuSet, sched_setaffinity},
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
     time::{ClockId, clock_gettime},
     unistd::Pid,
 };
@@ -29,11 +24,9 @@ use nix::{
 use super::{
     script::{Hook, Outcome, Seen, Step},
     topology::Port,
-    world::{CONNTRACK_CAPACITY, NOW, NOW_NS, World},
+    world::CONNTRACK_CAPACITY,
 };
 
-/// Most backends, table entries and services of a row, and one more.
-const SMALL: u32 = 64;
 /// Room for what a program adds to a frame.
 const ROOM: usize = 256;
 
@@ -61,15 +54,15 @@ pub struct Kernel {
     rejects: PerCpuArray<MapData, RejectBudget>,
     /// Words of `FILTER`, `NODE_PORTS` and `FLOW_SOURCES` that may not be zero.
     dirty: [HashSet<u32>; 3],
+    /// The CPU that rows run on.
+    cpu: usize,
 }
 
 impl Kernel {
     /// Loads the object. Call it in the namespace of [`super::topology::build`], on the thread
     /// that runs the rows: it stays on one CPU from now on, as per-CPU counters need.
     pub fn load(object: &[u8]) -> Result<Self> {
-        let mut cpu = CpuSet::new();
-        cpu.set(0)?;
-        sched_setaffinity(Pid::from_raw(0), &cpu).context("staying on one CPU")?;
+        let cpu = stay_on_a_cpu().context("staying on one CPU")?;
         let mut ebpf = EbpfLoader::new()
             .map_max_entries(map::CONNTRACK, CONNTRACK_CAPACITY as u32)
             .load(object)
@@ -107,157 +100,9 @@ impl Kernel {
             events: take(map::EVENTS)?.try_into()?,
             rejects: take(map::REJECTS)?.try_into()?,
             dirty: Default::default(),
+            cpu,
             ebpf,
         })
-    }
-
-    /// Makes the maps hold `world`, and nothing else.
-    pub fn install(&mut self, world: &World) -> Result<()> {
-        let mut world = world.clone();
-        world.shift(tick().wrapping_sub(NOW));
-        set(&mut self.services, &world.services)?;
-        set(&mut self.node_addresses, &world.node_addresses)?;
-        set(&mut self.devices, &world.devices)?;
-        set(&mut self.local_backends, &world.local_backends)?;
-        set(&mut self.fragments, &world.fragments)?;
-        set(&mut self.proven, &world.flows.proven)?;
-        set(&mut self.half_open, &world.flows.half_open)?;
-        let late = now_ns().wrapping_sub(u64::from(tick()) << TICK_SHIFT);
-        let late = late.min(TICK_NS - 1);
-        let shifted = |entry: &AffinityEntry| AffinityEntry {
-            last_used_ns: entry.last_used_ns.wrapping_add(late),
-            ..*entry
-        };
-        let affinity = world
-            .affinity
-            .iter()
-            .map(|(k, v)| (*k, shifted(v)))
-            .collect();
-        set(&mut self.affinity, &affinity)?;
-        let ports = world.node_ports.iter();
-        let port_bits = ports.filter_map(|(protocol, port)| node_port_bit(*protocol, *port));
-        let [filter, node_ports, sources] = &mut self.dirty;
-        set_bits(&mut self.filter, filter, world.filter().into_iter())?;
-        set_bits(&mut self.node_ports, node_ports, port_bits)?;
-        set_bits(
-            &mut self.flow_sources,
-            sources,
-            world.flow_sources.iter().copied(),
-        )?;
-        self.install_arrays(&world)?;
-        self.install_ranges(&world)
-    }
-
-    fn install_arrays(&mut self, world: &World) -> Result<()> {
-        for index in 0..SMALL {
-            let at = index as usize;
-            let slot = |at: usize| world.slots.get(at).copied().unwrap_or(0);
-            self.maglev
-                .set(index, [slot(at * 2), slot(at * 2 + 1)], 0)?;
-            let backend = world.backends.get(at).copied();
-            let backend = backend.unwrap_or(BackendEntry::FREE);
-            self.backends.set(index, backend, 0)?;
-            let opened = world.backend_stats.get(&index).copied().unwrap_or(0);
-            let stats = BackendStats { opened, closed: 0 };
-            self.backend_stats.set(index, stats, 0)?;
-            let [opened, affinity_hits, refused, dropped] =
-                world.service_stats.get(&index).copied().unwrap_or_default();
-            let stats = ServiceStats {
-                opened,
-                affinity_hits,
-                refused,
-                dropped,
-                ..ServiceStats::default()
-            };
-            self.service_stats.set(index, stats, 0)?;
-        }
-        let mut config = world.config();
-        config.takeover_until = config.takeover_until.wrapping_add(tick().wrapping_sub(NOW));
-        self.config.set(0, config, 0)?;
-        let mut spent: Vec<RejectBudget> = self.rejects.get(&0, 0)?.to_vec();
-        spent[0] = world.rejects;
-        self.rejects.set(0, spent.try_into()?, 0)?;
-        let keys: Vec<EventKey> = self.events.keys().collect::<Result<_, _>>()?;
-        for key in keys {
-            self.events.remove(&key)?;
-        }
-        for (key, count) in &world.events {
-            let mut counts = vec![0; nr_cpus().map_err(|(_, error)| error)?];
-            counts[0] = *count;
-            self.events.insert(*key, counts.try_into()?, 0)?;
-        }
-        Ok(())
-    }
-
-    fn install_ranges(&mut self, world: &World) -> Result<()> {
-        let keys: Vec<Key<SourceRange>> = self.ranges.keys().collect::<Result<_, _>>()?;
-        for key in keys {
-            self.ranges.remove(&key)?;
-        }
-        for (service_id, addr, bits) in &world.ranges {
-            let range = SourceRange {
-                service_id: *service_id,
-                addr: *addr,
-            };
-            let bits = SourceRangeKey::FULL - 128 + bits;
-            self.ranges.insert(&Key::new(bits, range), 0, 0)?;
-        }
-        Ok(())
-    }
-
-    /// Reads what packets leave back into `world`.
-    pub fn read_back(&mut self, world: &mut World) -> Result<()> {
-        for (table, records) in [
-            (FlowState::Proven, &self.proven),
-            (FlowState::HalfOpen, &self.half_open),
-        ] {
-            *world.flows.table_mut(table) = records.iter().collect::<Result<_, _>>()?;
-        }
-        world.fragments = self.fragments.iter().collect::<Result<_, _>>()?;
-        world.affinity = self.affinity.iter().collect::<Result<_, _>>()?;
-        world.rejects = self.rejects.get(&0, 0)?[0];
-        world.shift(NOW.wrapping_sub(tick()));
-        for entry in world.affinity.values_mut() {
-            // To whole ticks of age. In a script that is about to start again because a tick
-            // went by, it may be later than now.
-            let late = NOW_NS + TICK_NS - 1;
-            let age = late.saturating_sub(entry.last_used_ns) / TICK_NS;
-            entry.last_used_ns = NOW_NS - age * TICK_NS;
-        }
-        world.events.clear();
-        for pair in self.events.iter() {
-            let (key, counts) = pair?;
-            world.events.insert(key, counts.iter().sum());
-        }
-        for index in 0..SMALL {
-            let stats = self.service_stats.get(&index, 0)?;
-            let counts = [
-                stats.opened,
-                stats.affinity_hits,
-                stats.refused,
-                stats.dropped,
-            ];
-            if counts != [0; 4] {
-                world.service_stats.insert(index, counts);
-            }
-            let opened = self.backend_stats.get(&index, 0)?.opened;
-            if opened != 0 {
-                world.backend_stats.insert(index, opened);
-            }
-        }
-        // Bits are set for flows only, all of which are in a table when their packet is done.
-        let tables = [&world.flows.proven, &world.flows.half_open];
-        let keys = tables.into_iter().flat_map(|table| table.keys());
-        let mut words = self.dirty[2].clone();
-        words.extend(keys.map(|key| filter_bit(&source_key(key)).0));
-        world.flow_sources.clear();
-        for word in &words {
-            let bits = self.flow_sources.get(word, 0)?;
-            let set = (0..64).map(|bit| 1 << bit).filter(|bit| bits & bit != 0);
-            world.flow_sources.extend(set.map(|bit| (*word, bit)));
-        }
-        self.dirty[2] = words;
-        Ok(())
     }
 
     /// Runs the program of the step's hook on its frame.
@@ -304,6 +149,19 @@ impl Kernel {
         let len = result.data_size_out as usize;
         Ok((result.return_value, len, result.duration))
     }
+}
+
+/// Keeps this thread on the first CPU that it may use.
+fn stay_on_a_cpu() -> Result<usize> {
+    let this_thread = Pid::from_raw(0);
+    let allowed = sched_getaffinity(this_thread)?;
+    let mut cpus = 0..CpuSet::count();
+    let cpu = cpus.find(|cpu| allowed.is_set(*cpu).unwrap_or(false));
+    let cpu = cpu.context("no CPU is allowed")?;
+    let mut only = CpuSet::new();
+    only.set(cpu)?;
+    sched_setaffinity(this_thread, &only)?;
+    Ok(cpu)
 }
 
 /// `struct xdp_md`: the frame's end, and the device that it came in at.
@@ -368,38 +226,4 @@ fn now_ns() -> u64 {
 fn clock(id: ClockId) -> u64 {
     let now = clock_gettime(id).expect("a clock that Linux has");
     now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
-}
-
-/// Makes a map hold `wanted` and nothing else.
-fn set<K: Pod + Hash + Eq, V: Pod>(
-    map: &mut HashMap<MapData, K, V>,
-    wanted: &std::collections::HashMap<K, V>,
-) -> Result<()> {
-    let keys: Vec<K> = map.keys().collect::<Result<_, _>>()?;
-    for key in keys {
-        map.remove(&key)?;
-    }
-    for (key, value) in wanted {
-        map.insert(key, value, 0)?;
-    }
-    Ok(())
-}
-
-/// Makes a bitmap hold `bits` and nothing else; `dirty` are the words that may not be zero.
-fn set_bits(
-    map: &mut Array<MapData, u64>,
-    dirty: &mut HashSet<u32>,
-    bits: impl Iterator<Item = (u32, u64)>,
-) -> Result<()> {
-    let mut words: std::collections::HashMap<u32, u64> =
-        dirty.iter().map(|word| (*word, 0)).collect();
-    for (word, bit) in bits {
-        *words.entry(word).or_default() |= bit;
-    }
-    for (word, value) in &words {
-        map.set(*word, value, 0)?;
-    }
-    words.retain(|_, value| *value != 0);
-    *dirty = words.into_keys().collect();
-    Ok(())
 }

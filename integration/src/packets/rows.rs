@@ -5,10 +5,13 @@ mod dsr;
 mod errors;
 mod foreign;
 mod fragments;
+mod headers;
+mod inside;
 mod lifecycle;
 mod limits;
 mod malformed;
 mod opening;
+mod ports;
 mod proving;
 mod refusing;
 mod scenes;
@@ -21,14 +24,18 @@ pub fn all() -> Vec<Row> {
         foreign::ROWS,
         malformed::ROWS,
         opening::ROWS,
+        headers::ROWS,
+        inside::ROWS,
         proving::ROWS,
         lifecycle::ROWS,
+        ports::ROWS,
         choice::ROWS,
         refusing::ROWS,
         limits::ROWS,
         errors::ROWS,
         fragments::ROWS,
         dsr::ROWS,
+        dsr::receiving::ROWS,
     ]
     .concat()
 }

@@ -1,6 +1,6 @@
 //! Where the kernel's half of the rows happens: a namespace that is removed afterwards.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::{kernel::Kernel, topology};
 use crate::{netns::Netns, prefix::Prefix, teardown};
@@ -27,11 +27,10 @@ impl Stage {
         work: impl FnOnce(&mut Kernel) -> Result<T> + Send,
     ) -> Result<T> {
         let names = [format!("{}-rows", self.prefix)];
-        for netns in Netns::create_all(&names)? {
-            topology::build(&netns)?;
-            return netns.run(|| work(&mut Kernel::load(object)?))?;
-        }
-        anyhow::bail!("no namespace was created")
+        let netns = Netns::create_all(&names)?.pop();
+        let netns = netns.context("no namespace was created")?;
+        topology::build(&netns)?;
+        netns.run(|| work(&mut Kernel::load(object)?))?
     }
 }
 

@@ -12,14 +12,10 @@ pub fn sound(frame: &[u8]) -> Result<()> {
     let packet = SlicedPacket::from_ethernet(frame).context("taking the frame apart")?;
     let (src, dst, payload) = match &packet.net {
         Some(NetSlice::Ipv4(ip)) => {
-            let header = ip.header().to_header();
-            ensure!(
-                header.header_checksum == header.calc_header_checksum(),
-                "IPv4 header checksum is {:#x}, not {:#x}",
-                header.header_checksum,
-                header.calc_header_checksum()
-            );
-            let (src, dst) = (header.source.to_vec(), header.destination.to_vec());
+            let header = ip.header();
+            let sum = ones(header.slice());
+            ensure!(sum == 0xffff, "IPv4 header: sum is {sum:#x}, not 0xffff");
+            let (src, dst) = (header.source().to_vec(), header.destination().to_vec());
             (src, dst, ip.payload())
         }
         Some(NetSlice::Ipv6(ip)) => {

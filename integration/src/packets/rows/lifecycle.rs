@@ -1,17 +1,16 @@
-//! Flows that end, expire, collide, lose a half, or lose their port.
+//! Flows that end, expire, or lose a half.
 
 use lb_ebpf::{
-    abi::{ConntrackState, FrontendKind, Lifetime, PacketEvent, Protocol},
+    abi::{ConntrackState, Lifetime, NextHop, PacketEvent, Protocol},
     parse::tcp::{ACK, FIN, RST},
     tables::FlowState,
 };
 
 use super::super::{
-    flow::{Flow, Path, tuple},
     packet::Packet,
-    script::{BOTH, Case, Hook, Outcome, Row, Script, Step, TRANSPORTS},
-    topology::{Net, Port},
-    world::{LIFETIMES, SERVICE, Service},
+    script::{BOTH, Case, Hook, Row, Script, Step, TRANSPORTS},
+    topology::{NEIGHBOUR, Port},
+    world::LIFETIMES,
 };
 
 /// Whichever way the packet goes: to the local backend.
@@ -233,104 +232,6 @@ pub(super) const ROWS: &[Row] = &[
         },
     },
     Row {
-        name: "a half whose mate belongs to another flow is stale: its packet opens anew",
-        hooks: &Hook::FROM_OUTSIDE,
-        families: BOTH,
-        protocols: TRANSPORTS,
-        script: |case| {
-            let (mine, theirs) = (case.to_remote(2), case.to_remote_of(2, case.stranger()));
-            let world = case.balanced(2).flow(&mine, 0, 2).flow(&theirs, 0, 1);
-            let left = Flow {
-                path: Path(theirs.path.0, None),
-                ..theirs
-            };
-            let packet = case.opening(case.client(), case.vip());
-            Script::new(world).step(
-                leaves(case, &packet)
-                    .counts(PacketEvent::Opened)
-                    .counts(PacketEvent::PortTaken)
-                    .flows(&[mine, left]),
-            )
-        },
-    },
-    Row {
-        name: "ports of proven flows are never taken: the next flow is dropped",
-        hooks: &Hook::FROM_OUTSIDE,
-        families: BOTH,
-        protocols: TRANSPORTS,
-        script: |case| {
-            let theirs = case.to_remote_of(2, case.stranger()).proven();
-            let packet = case.opening(case.client(), case.vip());
-            Script::new(case.balanced(2).flow(&theirs, 0, 0)).step(
-                Step::new(case.hook, &packet)
-                    .drops()
-                    .counts(PacketEvent::PortsExhausted)
-                    .flows(&[theirs]),
-            )
-        },
-    },
-    Row {
-        name: "of half-open flows the quietest gives its port up",
-        hooks: &Hook::FROM_OUTSIDE,
-        families: BOTH,
-        protocols: TRANSPORTS,
-        script: |case| {
-            let theirs = case.to_remote_of(2, case.stranger());
-            let left = Flow {
-                path: Path(theirs.path.0, None),
-                ..theirs
-            };
-            let packet = case.opening(case.client(), case.vip());
-            Script::new(case.balanced(2).flow(&theirs, 0, 5)).step(
-                leaves(case, &packet)
-                    .counts(PacketEvent::Opened)
-                    .counts(PacketEvent::PortTaken)
-                    .flows(&[case.to_remote(2), left]),
-            )
-        },
-    },
-    Row {
-        name: "one client port to two frontends of one backend becomes two",
-        hooks: &Hook::FROM_OUTSIDE,
-        families: BOTH,
-        protocols: TRANSPORTS,
-        script: |case| {
-            let other = Net::Vips.at(case.family, 9, 80);
-            let second = Service::new(SERVICE + 1, case.protocol)
-                .frontend(other, FrontendKind::LoadBalancer)
-                .backend(case.backend(1));
-            let first = case.to_local().proven();
-            let world = case.balanced(1).with(&second).flow(&first, 0, 0);
-            let packet = case.opening(case.client(), other);
-            let flow = tuple(case.protocol, case.client(), other);
-            Script::new(world).step(
-                Step::new(case.hook, &packet)
-                    .counts(PacketEvent::Opened)
-                    .by_chance(Outcome::Pass, flow),
-            )
-        },
-    },
-    Row {
-        name: "a record left over from the same flow's earlier life is no obstacle",
-        hooks: &Hook::FROM_OUTSIDE,
-        families: BOTH,
-        protocols: TRANSPORTS,
-        script: |case| {
-            let flow = case.to_remote(2);
-            let mut world = case.balanced(2).flow(&flow.proven(), 0, 3);
-            world
-                .flows
-                .table_mut(FlowState::Proven)
-                .remove(&flow.initiator);
-            let packet = case.opening(case.client(), case.vip());
-            Script::new(world).step(
-                leaves(case, &packet)
-                    .counts(PacketEvent::Opened)
-                    .flows(&[flow]),
-            )
-        },
-    },
-    Row {
         name: "a flow whose route is gone is dropped",
         hooks: &Hook::FROM_OUTSIDE,
         families: BOTH,
@@ -342,6 +243,56 @@ pub(super) const ROWS: &[Row] = &[
                 Step::new(case.hook, &data)
                     .drops()
                     .counts(PacketEvent::NoRoute),
+            )
+        },
+    },
+    Row {
+        name: "a changed route is followed in the next tick",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: BOTH,
+        protocols: TRANSPORTS,
+        script: |case| {
+            let flow = case.to_remote(2).proven();
+            let mut world = case.balanced(2).flow(&flow, 0, 0);
+            let (dst_mac, src_mac) = Port::Uplink.to(NEIGHBOUR);
+            for half in flow.halves() {
+                let records = world.flows.table_mut(FlowState::Proven);
+                let entry = records.get_mut(&half.key).expect("a half of the flow");
+                entry.hop = NextHop {
+                    ifindex: Port::Uplink.ifindex(),
+                    dst_mac,
+                    src_mac,
+                };
+            }
+            let data = case.proving(case.client(), case.vip());
+            let becomes = data.clone().between(case.snat(), case.backend(2)).hop();
+            let old = Step::new(case.hook, &data).leaves(Port::Uplink, NEIGHBOUR, &becomes);
+            Script::new(world)
+                .step(old)
+                .step(leaves(case, &data).after(1).flows(&[flow]))
+                .step(leaves(case, &data).flows(&[flow]))
+        },
+    },
+    Row {
+        name: "XDP leaves a flow's packets to TC before it looks at their meaning",
+        hooks: &[Hook::Xdp],
+        families: BOTH,
+        protocols: TRANSPORTS,
+        script: |case| {
+            let flow = case.to_remote(3).answered();
+            let mut world = case.balanced(3).flow(&flow, 0, 0);
+            let (dst_mac, src_mac) = Port::Tunnel.to(3);
+            let entry = world.flows.half_open.get_mut(&flow.initiator);
+            entry.expect("a half of the flow").hop = NextHop {
+                ifindex: Port::Tunnel.ifindex(),
+                dst_mac,
+                src_mac,
+            };
+            let proof = case.proving(case.client(), case.vip());
+            Script::new(world).step(
+                Step::new(case.hook, &proof)
+                    .counts(PacketEvent::LeftToTc)
+                    .flows(&[flow]),
             )
         },
     },
