@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: criterion's benchmarks, the controller at scale, and connect().
+//! `cargo xtask bench`: criterion's benchmarks, the controller at scale, connect(), packets.
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -33,6 +33,8 @@ enum Benchmark {
     Scale,
     /// TCP and UDP through lb, through iptables and direct (needs root)
     Connect,
+    /// Nanoseconds a packet in the XDP program, beside floors (needs root)
+    Packets,
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
@@ -42,13 +44,18 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     if wanted(Benchmark::Criterion) {
         criterion(workspace, args)?;
     }
-    if wanted(Benchmark::Scale) || wanted(Benchmark::Connect) {
-        build::programs(workspace, true)?;
-    }
-    for (which, program) in [
+    let programs = [
         (Benchmark::Scale, "lb-scale"),
         (Benchmark::Connect, "lb-connect-bench"),
-    ] {
+        (Benchmark::Packets, "lb-packet-bench"),
+    ];
+    if programs.iter().any(|(which, _)| wanted(*which)) {
+        build::programs(workspace, true)?;
+    }
+    if wanted(Benchmark::Packets) {
+        bpf::build_one(workspace, &tools, bpf::Object::Floors)?;
+    }
+    for (which, program) in programs {
         if wanted(which) {
             let heading = ui::heading(program);
             let mut command = Command::new(workspace.target.join("release").join(program));
