@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: criterion's benchmarks, the controller at scale, connect(), and on
-//! request what is meant to hurt.
+//! `cargo xtask bench`: criterion's benchmarks, the controller at scale, connect(), packets,
+//! and on request what is meant to hurt.
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -34,6 +34,8 @@ enum Benchmark {
     Scale,
     /// TCP and UDP through lb, through iptables and direct (needs root)
     Connect,
+    /// Nanoseconds a packet in the XDP program, beside floors (needs root)
+    Packets,
     /// A SYN flood around connections that carry data (needs root; only on request)
     Flood,
     /// New connections while maps are swapped for larger ones (needs root; only on request)
@@ -52,7 +54,7 @@ impl Benchmark {
             Self::Swaps => Some("swaps"),
             Self::Soak => Some("soak"),
             Self::Limits => Some("limits"),
-            Self::Criterion | Self::Scale | Self::Connect => None,
+            Self::Criterion | Self::Scale | Self::Connect | Self::Packets => None,
         }
     }
 }
@@ -64,13 +66,18 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     if wanted(Benchmark::Criterion) {
         criterion(workspace, args)?;
     }
-    if wanted(Benchmark::Scale) || wanted(Benchmark::Connect) {
-        build::programs(workspace, true)?;
-    }
-    for (which, program) in [
+    let programs = [
         (Benchmark::Scale, "lb-scale"),
         (Benchmark::Connect, "lb-connect-bench"),
-    ] {
+        (Benchmark::Packets, "lb-packet-bench"),
+    ];
+    if programs.iter().any(|(which, _)| wanted(*which)) {
+        build::programs(workspace, true)?;
+    }
+    if wanted(Benchmark::Packets) {
+        bpf::build_one(workspace, &tools, bpf::Object::Floors)?;
+    }
+    for (which, program) in programs {
         if wanted(which) {
             // Arguments are meant for one benchmark: another would not know them.
             let pass_on = if args.only.is_some() {

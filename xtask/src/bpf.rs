@@ -1,4 +1,4 @@
-//! Building the BPF object, `<target>/bpf/lb.o`.
+//! Building the BPF objects: `<target>/bpf/lb.o`, and `lb-floors.o` for benchmarks.
 //!
 //! The user's flags and configuration do not reach this build: the object is the same on
 //! every machine with the same compiler.
@@ -18,7 +18,33 @@ use crate::workspace::{Workspace, which};
 
 pub(crate) const TARGET: &str = "bpfel-unknown-none";
 const PACKAGE: &str = "lb-ebpf";
-const BIN: &str = "lb";
+
+/// What is built, by the name of its binary.
+#[derive(Clone, Copy)]
+pub(crate) enum Object {
+    /// The datapath.
+    Datapath,
+    /// Yardsticks for it.
+    Floors,
+}
+
+impl Object {
+    pub(crate) const ALL: [Self; 2] = [Self::Datapath, Self::Floors];
+
+    const fn bin(self) -> &'static str {
+        match self {
+            Self::Datapath => "lb",
+            Self::Floors => "lb-floors",
+        }
+    }
+
+    fn place(self, workspace: &Workspace) -> PathBuf {
+        match self {
+            Self::Datapath => workspace.bpf_object(),
+            Self::Floors => directory(workspace).join("lb-floors.o"),
+        }
+    }
+}
 
 /// The release profile of the object alone, so that the host's stays its own. BTF is made
 /// from the debug information.
@@ -30,33 +56,39 @@ const PROFILE: [&str; 5] = [
     "profile.release.opt-level=3",
 ];
 
-/// Builds the object; leaves the file alone if its content is the same, so that what embeds
+/// Builds the datapath; leaves the file alone if its content is the same, so that what embeds
 /// it is not rebuilt.
 pub(crate) fn build(workspace: &Workspace, tools: &BpfTools) -> Result<()> {
+    build_one(workspace, tools, Object::Datapath)
+}
+
+/// Builds one object in the same way.
+pub(crate) fn build_one(workspace: &Workspace, tools: &BpfTools, object: Object) -> Result<()> {
     let heading = ui::heading("BPF object");
+    let bin = object.bin();
     exec::visibly(
-        &mut command(workspace, tools, None, "build"),
+        &mut command(workspace, tools, None, "build", &[object]),
         STEP,
         "building the BPF object",
     )?;
-    let built = directory(workspace).join(TARGET).join("release").join(BIN);
-    let object = fs::read(strip(workspace, tools, built)?)?;
-    let place = workspace.bpf_object();
-    let fresh = fs::read(&place).is_ok_and(|old| old == object);
+    let built = directory(workspace).join(TARGET).join("release").join(bin);
+    let content = fs::read(strip(workspace, tools, built, bin)?)?;
+    let place = object.place(workspace);
+    let fresh = fs::read(&place).is_ok_and(|old| old == content);
     if !fresh {
         // Renamed into place: a cargo running beside us sees the old or the new object.
         let part = place.with_extension(format!("o.{}", std::process::id()));
-        fs::write(&part, &object).with_context(|| format!("cannot write {}", part.display()))?;
+        fs::write(&part, &content).with_context(|| format!("cannot write {}", part.display()))?;
         fs::rename(&part, &place)?;
     }
-    let size = object.len().div_ceil(1024);
+    let size = content.len().div_ceil(1024);
     let state = if fresh { "unchanged" } else { "new" };
     ui::ok(format!("{}: {size} KiB, {state}", workspace.show(&place)));
     heading.done();
     Ok(())
 }
 
-/// `cargo VERB` for the BPF program with the BPF toolchain, up to and without a `--`.
+/// `cargo VERB` for BPF programs with the BPF toolchain, up to and without a `--`.
 /// A verb cargo lacks is run as the program `external` (`cargo-clippy`), by path: on PATH
 /// stand rustup's proxies, which would pick another toolchain.
 pub(crate) fn command(
@@ -64,6 +96,7 @@ pub(crate) fn command(
     tools: &BpfTools,
     external: Option<&Path>,
     verb: &str,
+    objects: &[Object],
 ) -> Command {
     let own_cargo = tools.toolchain.sysroot.join("bin/cargo");
     let cargo = if own_cargo.is_file() {
@@ -75,8 +108,9 @@ pub(crate) fn command(
     command
         .arg(verb)
         .args(["-Z", "build-std=core", "--target", TARGET, "--release"])
-        .args(["--package", PACKAGE, "--bin", BIN, "--target-dir"])
+        .args(["--package", PACKAGE, "--target-dir"])
         .arg(directory(workspace))
+        .args(objects.iter().flat_map(|object| ["--bin", object.bin()]))
         .args(PROFILE.iter().flat_map(|setting| ["--config", setting]))
         .current_dir(&workspace.root)
         .env("CARGO", &cargo)
@@ -98,7 +132,7 @@ fn directory(workspace: &Workspace) -> PathBuf {
 
 /// A copy without DWARF where an llvm-strip is at hand (a quarter of the size; BTF stays),
 /// else the object as it is.
-fn strip(workspace: &Workspace, tools: &BpfTools, object: PathBuf) -> Result<PathBuf> {
+fn strip(workspace: &Workspace, tools: &BpfTools, object: PathBuf, bin: &str) -> Result<PathBuf> {
     let matching = PathBuf::from(format!(
         "/usr/lib/llvm-{}/bin/llvm-strip",
         tools.toolchain.llvm
@@ -109,7 +143,7 @@ fn strip(workspace: &Workspace, tools: &BpfTools, object: PathBuf) -> Result<Pat
     else {
         return Ok(object);
     };
-    let stripped = directory(workspace).join("lb.stripped.o");
+    let stripped = directory(workspace).join(format!("{bin}.stripped.o"));
     exec::output(
         Command::new(tool)
             .arg("-g")

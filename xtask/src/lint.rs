@@ -70,7 +70,7 @@ fn bpf_program(workspace: &Workspace, tools: &BpfTools) -> Result<()> {
         ui::warn("the BPF program is not linted: its rustc comes without clippy");
         return Ok(());
     }
-    let mut clippy = bpf::command(workspace, tools, Some(&driver), "clippy");
+    let mut clippy = bpf::command(workspace, tools, Some(&driver), "clippy", &bpf::Object::ALL);
     clippy.args(["--", "-D", "warnings"]);
     exec::visibly(&mut clippy, CHECK, "cargo clippy on the BPF program")
 }

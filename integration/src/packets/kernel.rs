@@ -120,6 +120,12 @@ impl Kernel {
         })
     }
 
+    /// The program at XDP, for programs that call it.
+    pub fn xdp(&self) -> Result<&Xdp> {
+        let program = self.ebpf.program(Hook::Xdp.program());
+        Ok(program.context("a program")?.try_into()?)
+    }
+
     /// Mean time of one of `repeat` runs on the step's frame. Every run after the first sees
     /// what the one before has made of the frame.
     pub fn time(&self, step: &Step, repeat: u32) -> Result<Duration> {

@@ -24,7 +24,13 @@ pub(super) fn refusal(packet: &Packet) -> Packet {
     }
     let v4 = packet.src.is_ipv4();
     let kind = if v4 { (3, 3) } else { (1, 4) };
-    let quoted = if v4 { 20 + packet.ip_options.len() } else { 40 } + 8;
+    let header = match (v4, packet.piece.is_some()) {
+        (true, _) => 20 + packet.ip_options.len(),
+        (false, false) => 40,
+        // The fragment header is quoted too.
+        (false, true) => 48,
+    };
+    let quoted = header + 8;
     let (from, to) = (packet.dst.ip(), packet.src.ip());
     Packet::error(from, kind, 0, to, &packet.ip()[..quoted])
 }
