@@ -5,6 +5,8 @@
 #[path = "support/object.rs"]
 #[expect(dead_code, reason = "parsing is for tests that look into the object")]
 mod object;
+#[path = "packets/properties.rs"]
+mod properties;
 
 use lb_integration::packets::{
     check::{self, Finding},

@@ -110,7 +110,7 @@ pub fn open<P: Packet, T: PacketTables + Conntrack>(
         return Opened::Pass;
     }
     let Some(choice) = choose(packet, tables, key, &service) else {
-        return no_backend(tables, &service);
+        return no_backend::<P, T>(tables, &service);
     };
     let ports = match path(packet, tables, scratch, &choice.backend, dsr) {
         Ok(ports) => ports,
@@ -148,8 +148,12 @@ fn choose<P: Packet, T: PacketTables>(
 }
 
 #[inline(always)]
-fn no_backend<T: PacketTables>(tables: &T, service: &ServiceEntry) -> Opened {
+fn no_backend<P: Packet, T: PacketTables>(tables: &T, service: &ServiceEntry) -> Opened {
     if service.flags & FrontendFlags::DROP == 0 {
+        if P::PLACE.early {
+            // Who answers also counts.
+            return Opened::Later;
+        }
         tables.count_service(service.service_id, ServiceCounter::Refused);
         Opened::Refuse
     } else {

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::Parser;
-use lb_integration::demo::{self, MachineError, interrupt};
+use lb_integration::demo::{self, MachineError, Xdp, interrupt};
 
 /// An expectation did not hold.
 const CHECK: u8 = 1;
@@ -16,8 +16,8 @@ const STEP: u8 = 3;
 /// The repository's, which this program was built in.
 const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/demo");
 
-/// Shows lb at work: two nodes, Services from Kubernetes YAML, live traffic, a backend killed, the
-/// controller killed. Takes half a minute and leaves nothing behind.
+/// Shows lb at work: two nodes, Services from Kubernetes YAML, live traffic from pods and from
+/// outside, a backend killed, the controller killed. Takes half a minute and leaves nothing behind.
 #[derive(Parser)]
 #[command(
     name = "lb-demo",
@@ -38,6 +38,9 @@ struct Arguments {
     /// Remove the clusters that --keep has left up, and do nothing else.
     #[arg(long, conflicts_with = "keep")]
     teardown: bool,
+    /// Where packets from outside are taken.
+    #[arg(long, value_enum, value_name = "MODE", default_value_t = Xdp::Generic)]
+    xdp: Xdp,
     /// The objects to load [default: manifests/demo of the repository].
     #[arg(long, value_name = "DIR", default_value = MANIFESTS, hide_default_value = true)]
     manifests: PathBuf,
@@ -68,6 +71,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
     interrupt::prepare_child()?;
     let as_expected = demo::run(&demo::Options {
         manifests: arguments.manifests,
+        xdp: arguments.xdp,
         keep: arguments.keep,
     })?;
     Ok(if as_expected {

@@ -1,6 +1,6 @@
 //! A cluster that stays up after the demo: how to play with it, and how to remove it.
 
-use std::{env, fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{env, fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path};
 
 use anyhow::{Context, Result, bail};
 
@@ -36,20 +36,30 @@ pub(super) fn guide(scene: &Scene) -> Result<String> {
             pods.push(pod.name());
         }
     }
+    write(&directory, "visitor", scene.outside.placement(), "")?;
     let vips = scene.manifests.vips("web")?;
     let [v4, v6] = vips.as_slice() else {
         bail!("web has {} addresses, not two", vips.len());
     };
-    let (get4, get6) = if installed("curl") {
+    let shop = SocketAddr::new(
+        scene.cluster.node(0).v4().into(),
+        scene.manifests.node_port("shop")?,
+    );
+    let (get4, get6, get_shop) = if installed("curl") {
         let (v4, v6) = (v4.ip(), v6.ip());
         (
             format!("curl http://{v4}/hostname"),
             format!("curl -g 'http://[{v6}]/hostname'"),
+            format!("curl http://{shop}/clientip"),
         )
     } else {
         let agent = binaries::find("lb-agent")?;
         let dial = format!("{} dial tcp", agent.display());
-        (format!("{dial} {v4}"), format!("{dial} '{v6}'"))
+        (
+            format!("{dial} {v4}"),
+            format!("{dial} '{v6}'"),
+            format!("{dial} {shop}"),
+        )
     };
     let pod = scene.pod("client-1")?.placement();
     Ok(format!(
@@ -59,6 +69,9 @@ cd {directory}
 dial web from a pod, over IPv4 and IPv6
   ./client-1 {get4}
   ./client-2 {get6}
+dial shop from outside, and see the flow
+  ./visitor {get_shop}
+  ./lbctl-node-1 conntrack list
 a shell in a pod, a shell on a node
   ./client-1 sh
   ./node-1 sh

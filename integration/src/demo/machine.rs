@@ -13,6 +13,9 @@ pub enum MachineError {
     /// iproute2 is missing.
     #[error("the program `ip` is missing: install iproute2")]
     NoIp,
+    /// ethtool is missing.
+    #[error("the program `ethtool` is missing: install ethtool")]
+    NoEthtool,
     /// No cgroup v2.
     #[error("{0}")]
     NoCgroup2(String),
@@ -35,11 +38,14 @@ pub fn check() -> Result<(), MachineError> {
     if Command::new("ip").arg("-Version").output().is_err() {
         return Err(MachineError::NoIp);
     }
+    if !installed("ethtool") {
+        return Err(MachineError::NoEthtool);
+    }
     cgroup::mount_point().map_err(|error| MachineError::NoCgroup2(error.to_string()))?;
     bpffs::ensure_mounted().map_err(|error| MachineError::NoBpffs {
         reason: format!("{error:#}"),
     })?;
-    for program in ["lb-agent", "lb-controller"] {
+    for program in ["lb-agent", "lb-controller", "lbctl"] {
         binaries::find(program).map_err(|error| MachineError::NotBuilt(error.to_string()))?;
     }
     Ok(())

@@ -76,21 +76,43 @@ impl Manifests {
 
     /// Where clients of a Service connect to: its cluster IPs with its first port, IPv4 first.
     pub(super) fn vips(&self, service: &str) -> Result<Vec<SocketAddr>> {
-        let mut named = self.of_kind("Service").map(|(_, object)| object);
-        let object = named
-            .find(|object| object["metadata"]["name"] == service)
-            .with_context(|| format!("no Service {service} in the manifests"))?;
-        let port = object["spec"]["ports"][0]["port"].as_u64();
-        let port = u16::try_from(port.context("a Service without a port")?)?;
+        let object = self.service(service)?;
+        let port = number(&object["spec"]["ports"][0]["port"])?;
         let ips = cluster_ips(object);
         Ok(ips.into_iter().map(|ip| (ip, port).into()).collect())
     }
 
-    /// How many addresses with port and protocol the Services promise.
-    pub(super) fn frontends(&self) -> usize {
-        let ports = |object: &Value| object["spec"]["ports"].as_array().map_or(0, Vec::len);
+    /// Where a load balancer would let clients outside connect to, IPv4 first.
+    pub(super) fn load_balancers(&self, service: &str) -> Result<Vec<SocketAddr>> {
+        let object = self.service(service)?;
+        let port = number(&object["spec"]["ports"][0]["port"])?;
+        let ips = ingress_ips(object);
+        Ok(ips.into_iter().map(|ip| (ip, port).into()).collect())
+    }
+
+    /// The NodePort of a Service's first port.
+    pub(super) fn node_port(&self, service: &str) -> Result<u16> {
+        number(&self.service(service)?["spec"]["ports"][0]["nodePort"])
+    }
+
+    /// The addresses of all load balancers.
+    pub(super) fn load_balancer_ips(&self) -> Vec<IpAddr> {
         self.of_kind("Service")
-            .map(|(_, object)| cluster_ips(object).len() * ports(object))
+            .flat_map(|(_, object)| ingress_ips(object))
+            .collect()
+    }
+
+    fn service(&self, name: &str) -> Result<&Value> {
+        let mut services = self.of_kind("Service").map(|(_, object)| object);
+        services
+            .find(|object| object["metadata"]["name"] == name)
+            .with_context(|| format!("no Service {name} in the manifests"))
+    }
+
+    /// How many entries the Services need in the map of addresses.
+    pub(super) fn frontends(&self) -> usize {
+        self.of_kind("Service")
+            .map(|(_, object)| frontends(object))
             .sum()
     }
 
@@ -135,6 +157,37 @@ pub(super) fn cluster_ips(service: &Value) -> Vec<IpAddr> {
         .into_iter()
         .flatten();
     listed.filter_map(|ip| ip.as_str()?.parse().ok()).collect()
+}
+
+/// The addresses that a load balancer was given for a Service.
+pub(super) fn ingress_ips(service: &Value) -> Vec<IpAddr> {
+    let ingress = service["status"]["loadBalancer"]["ingress"].as_array();
+    let ingress = ingress.into_iter().flatten();
+    ingress
+        .filter_map(|one| one["ip"].as_str()?.parse().ok())
+        .collect()
+}
+
+/// Addresses with port and protocol: each cluster IP, each load balancer's, and a NodePort once a
+/// family; what clients outside dial counts twice where they are treated in another way than pods.
+fn frontends(service: &Value) -> usize {
+    let views = match service["spec"]["externalTrafficPolicy"].as_str() {
+        Some("Local") => 2,
+        _ => 1,
+    };
+    let inside = cluster_ips(service).len();
+    let ports = service["spec"]["ports"].as_array().into_iter().flatten();
+    ports
+        .map(|port| {
+            let node_ports = usize::from(!port["nodePort"].is_null()) * inside;
+            inside + (node_ports + ingress_ips(service).len()) * views
+        })
+        .sum()
+}
+
+fn number(value: &Value) -> Result<u16> {
+    let number = value.as_u64().context("a Service without such a port")?;
+    Ok(u16::try_from(number)?)
 }
 
 fn endpoint(value: &Value) -> Option<Endpoint> {
@@ -229,6 +282,17 @@ mod tests {
             .map(ToString::to_string)
             .collect();
         assert_eq!(vips, ["10.96.0.100:80", "[fd00:96::100]:80"]);
-        assert_eq!(manifests.frontends(), 7);
+        assert_eq!(manifests.frontends(), 7 + 6 + 3 + 2);
+    }
+
+    #[test]
+    fn clients_outside_find_a_node_port_and_a_load_balancer() {
+        let (_to, manifests) = copied();
+        assert_eq!(manifests.node_port("shop").unwrap(), 30_080);
+        assert!(manifests.node_port("web").is_err());
+        let addresses = manifests.load_balancers("shop").unwrap();
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["203.0.113.10:80", "[2001:db8:cb00::10]:80"]);
+        assert_eq!(manifests.load_balancer_ips().len(), 3);
     }
 }

@@ -11,11 +11,11 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::{Options, manifests::Manifests};
+use super::{Options, Xdp, manifests::Manifests};
 use crate::{
     agent::READY,
     binaries,
-    cluster::{Cluster, Node, Pod},
+    cluster::{Cluster, Node, Outside, Pod},
     control::Control,
     process::{self, Process},
     proxy::{Kind, ProxyOptions, ProxyUnderTest, Source},
@@ -64,14 +64,22 @@ pub(super) struct Scene {
     pub(super) proxies: Vec<ProxyUnderTest>,
     /// One on each node.
     pub(super) clients: Vec<Client>,
+    /// A client outside the cluster, and where it is.
+    pub(super) visitor: Client,
+    pub(super) outside: Outside,
     /// By the name of their pod.
     servers: BTreeMap<String, Process>,
     /// In the order of [`PODS`].
     pods: Vec<(Pod, Role)>,
     pub(super) manifests: Manifests,
     pub(super) cluster: Cluster,
+    /// How nodes take packets from their uplinks.
+    pub(super) xdp: Xdp,
     keep: bool,
 }
+
+/// A kernel may take seconds to verify the programs, where it is slow.
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 // === impl Scene ===
 
@@ -82,15 +90,28 @@ impl Scene {
             .nodes(2)
             .dual_stack()
             .zones(&["zone-a", "zone-b"])
+            .complete_checksums()
             .build()?;
         let manifests = Manifests::copy(&options.manifests, cluster.manifests()?.path())?;
+        // What a router outside would have learned from the first node.
+        for vip in manifests.load_balancer_ips() {
+            cluster.route_vip(vip, 0)?;
+        }
+        let outside = cluster.outside("visitor")?;
+        let visitor = Client {
+            name: "visitor".to_owned(),
+            control: outside.control()?,
+        };
         let mut scene = Self {
             proxies: Vec::new(),
             clients: Vec::new(),
+            visitor,
+            outside,
             servers: BTreeMap::new(),
             pods: Vec::new(),
             manifests,
             cluster,
+            xdp: options.xdp,
             keep: options.keep,
         };
         for (name, node, host, role) in PODS {
@@ -178,13 +199,26 @@ impl Scene {
 
     /// Starts the controller of the node with this index and waits until it is healthy.
     pub(super) fn start_proxy(&self, node: usize) -> Result<ProxyUnderTest> {
+        let mut proxy = self.launch_proxy(node)?;
+        self.wait_healthy(node, &mut proxy)?;
+        Ok(proxy)
+    }
+
+    /// The same without waiting.
+    pub(super) fn launch_proxy(&self, node: usize) -> Result<ProxyUnderTest> {
         let source = Source::Files(self.manifests.directory().to_owned());
         let options = ProxyOptions {
             kind: Kind::Ours,
+            arguments: vec!["--xdp".to_owned(), self.xdp.to_string()],
             outlive: self.keep,
             ..ProxyOptions::new(source)
         };
-        ProxyUnderTest::start(self.cluster.node(node), &options)
+        ProxyUnderTest::launch(self.cluster.node(node), &options)
+    }
+
+    /// Waits until a proxy that was launched on the node with this index is healthy.
+    pub(super) fn wait_healthy(&self, node: usize, proxy: &mut ProxyUnderTest) -> Result<()> {
+        proxy.wait_healthy(self.cluster.node(node), START_LIMIT)
     }
 
     /// Leaves everything standing when this process ends.

@@ -15,7 +15,7 @@ use super::{
     kernel::{self, Kernel},
     script::{Case, Outcome, Row, Script, Seen, Step},
     verify,
-    world::World,
+    world::{SERVICE, World},
 };
 
 /// Numbers of chance that are tried until one leads to the port that the kernel has chosen.
@@ -184,6 +184,16 @@ fn judge_counts(step: &Step, world: &World) -> Result<()> {
         "counted {:?}, expected {:?}",
         events(world),
         step.counts
+    );
+    let service = world
+        .service_stats
+        .get(&SERVICE)
+        .copied()
+        .unwrap_or_default();
+    ensure!(
+        step.service.is_none_or(|expected| expected == service),
+        "of the service was counted {service:?}, expected {:?}",
+        step.service
     );
     Ok(())
 }

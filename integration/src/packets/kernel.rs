@@ -218,11 +218,10 @@ impl Kernel {
         world.rejects = self.rejects.get(&0, 0)?[0];
         world.shift(NOW.wrapping_sub(tick()));
         for entry in world.affinity.values_mut() {
-            // To whole ticks of age.
-            let age = NOW_NS
-                .wrapping_add(TICK_NS - 1)
-                .wrapping_sub(entry.last_used_ns)
-                / TICK_NS;
+            // To whole ticks of age. In a script that is about to start again because a tick
+            // went by, it may be later than now.
+            let late = NOW_NS + TICK_NS - 1;
+            let age = late.saturating_sub(entry.last_used_ns) / TICK_NS;
             entry.last_used_ns = NOW_NS - age * TICK_NS;
         }
         world.events.clear();

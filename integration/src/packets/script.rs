@@ -115,6 +115,9 @@ pub struct Step {
     pub becomes: Option<Vec<u8>>,
     /// What has to be counted at the device.
     pub counts: Vec<(PacketEvent, u32)>,
+    /// What has to have been counted of the rows' service so far, if that is looked at: opened,
+    /// affinity hits, refused, dropped.
+    pub service: Option<[u64; 4]>,
     /// Which flows there have to be, if that is looked at.
     pub flows: Option<Vec<Flow>>,
     /// The tuple of a flow that this packet opens with a port chosen by chance.
@@ -139,6 +142,7 @@ impl Step {
             outcome: Outcome::Pass,
             becomes: None,
             counts: Vec::new(),
+            service: None,
             flows: None,
             chance: None,
         }
@@ -227,6 +231,13 @@ impl Step {
     #[must_use]
     pub fn counts_at(mut self, event: PacketEvent, detail: u32) -> Self {
         self.counts.push((event, detail));
+        self
+    }
+
+    /// This has been counted of the service so far: opened, affinity hits, refused, dropped.
+    #[must_use]
+    pub fn service(mut self, counts: [u64; 4]) -> Self {
+        self.service = Some(counts);
         self
     }
 

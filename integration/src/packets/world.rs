@@ -28,6 +28,8 @@ pub const NOW_NS: u64 = NOW as u64 * TICK_NS;
 
 /// Entries of `CONNTRACK`.
 pub const CONNTRACK_CAPACITY: usize = 64;
+/// Number of the service that rows are about.
+pub const SERVICE: u32 = 1;
 /// First port of the SNAT range.
 pub const SNAT_PORT: u16 = 60_000;
 

@@ -110,12 +110,12 @@ impl Service {
             .map(|ip| json!({"ip": ip.to_string(), "ipMode": "VIP"}))
             .collect();
         self.object["spec"]["type"] = json!("LoadBalancer");
-        self.ingress(ingress).with_external_policy("Cluster")
+        self.ingress(&ingress).with_external_policy("Cluster")
     }
 
     /// With this `status.loadBalancer.ingress`.
     #[must_use]
-    pub fn ingress(mut self, ingress: Vec<Value>) -> Self {
+    pub fn ingress(mut self, ingress: &[Value]) -> Self {
         self.object["status"]["loadBalancer"] = json!({"ingress": ingress});
         self
     }

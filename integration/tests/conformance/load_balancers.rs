@@ -364,7 +364,7 @@ fn e18_addresses_of_a_load_balancer_that_is_a_proxy_are_not_served() {
     for client in &mut clients {
         client.reaches_all(&dials, &["server"]);
     }
-    service = service.ingress(ingress);
+    service = service.ingress(&ingress);
     s.apply(service.object());
     for client in &mut clients {
         client.fails_all(&dials);

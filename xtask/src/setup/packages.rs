@@ -78,7 +78,7 @@ const PROGRAMS: &[Program] = &[
         TEST,
         "what the kernel's NAT has seen",
     ),
-    required("ethtool", "ethtool", RULES, "offloads of virtual devices"),
+    required("ethtool", "ethtool", RUN, "offloads of virtual devices"),
     optional(
         "nc",
         "netcat-openbsd",

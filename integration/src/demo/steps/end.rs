@@ -1,4 +1,4 @@
-//! Step 8: nothing is left, or everything is.
+//! Step 9: nothing is left, or everything is.
 
 use std::{fs, path::Path};
 

@@ -1,4 +1,4 @@
-//! Step 5: a backend dies, and comes back.
+//! Step 6: a backend dies, and comes back.
 
 use std::{
     thread,

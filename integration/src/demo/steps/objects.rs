@@ -71,8 +71,13 @@ fn described(manifests: &Manifests, file: &str, service: &Value) -> String {
         Some("ClientIP") => ", affinity by client",
         _ => "",
     };
+    let exposed = match spec["type"].as_str() {
+        Some("LoadBalancer") => ", load balancer",
+        Some("NodePort") => ", NodePort",
+        _ => "",
+    };
     format!(
-        "{file:<10} {name:<5} {addresses:<26} {:<9} → {pods}{affinity}",
+        "{file:<10} {name:<5} {addresses:<26} {:<9} → {pods}{affinity}{exposed}",
         format!(
             "{}/{}",
             port["port"],

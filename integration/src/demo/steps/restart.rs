@@ -1,4 +1,4 @@
-//! Step 6: the controller dies while connections go on.
+//! Step 7: the controller dies while connections go on.
 
 use std::{
     net::SocketAddr,

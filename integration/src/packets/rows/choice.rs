@@ -4,14 +4,11 @@ use lb_ebpf::abi::{
     Addr, AffinityEntry, AffinityKey, BackendFlags, ClientKind, PacketEvent, Protocol, TICK_NS,
 };
 
-use super::{
-    super::{
-        packet::Packet,
-        script::{BOTH, Case, Hook, Row, Script, Step, TRANSPORTS},
-        topology::Net,
-        world::{NOW_NS, Service, World},
-    },
-    scenes::SERVICE,
+use super::super::{
+    packet::Packet,
+    script::{BOTH, Case, Hook, Row, Script, Step, TRANSPORTS},
+    topology::Net,
+    world::{NOW_NS, SERVICE, Service, World},
 };
 
 const SECONDS: u32 = 10;
@@ -54,8 +51,9 @@ fn goes_to(case: Case, packet: &Packet, backend: std::net::SocketAddr) -> Step {
     Step::new(case.hook, packet).passes_as(&becomes)
 }
 
-/// The client opens a flow; it gets `backend`, and so does its next flow.
-fn opens(case: Case, world: World, backend: std::net::SocketAddr) -> Script {
+/// The client opens a flow; it gets `backend`, and so does its next flow. Affinity has
+/// decided `hits` times then.
+fn opens(case: Case, world: World, backend: std::net::SocketAddr, hits: u64) -> Script {
     let packet = case.opening(case.client(), case.vip());
     let again = std::net::SocketAddr::new(case.client().ip(), 40_001);
     let next = case.opening(again, case.vip());
@@ -65,7 +63,8 @@ fn opens(case: Case, world: World, backend: std::net::SocketAddr) -> Script {
         .step(
             Step::new(case.hook, &next)
                 .passes_as(&becomes)
-                .counts(PacketEvent::Opened),
+                .counts(PacketEvent::Opened)
+                .service([2, hits, 0, 0]),
         )
 }
 
@@ -82,14 +81,14 @@ pub(super) const ROWS: &[Row] = &[
         hooks: &[Hook::Xdp, Hook::Ingress, Hook::PodIngress],
         families: BOTH,
         protocols: TRANSPORTS,
-        script: |case| opens(case, remembered(case, 5, MEMBER), other(case)),
+        script: |case| opens(case, remembered(case, 5, MEMBER), other(case), 2),
     },
     Row {
         name: "affinity ends with its timeout",
         hooks: &Hook::FROM_OUTSIDE,
         families: BOTH,
         protocols: TRANSPORTS,
-        script: |case| opens(case, remembered(case, 11, MEMBER), case.backend(1)),
+        script: |case| opens(case, remembered(case, 11, MEMBER), case.backend(1), 1),
     },
     Row {
         name: "affinity to a backend that is no member of the set any more does not count",
@@ -98,7 +97,7 @@ pub(super) const ROWS: &[Row] = &[
         protocols: TRANSPORTS,
         script: |case| {
             let flags = MEMBER & !BackendFlags::IN_CLUSTER_SET | BackendFlags::IN_LOCAL_SET;
-            opens(case, remembered(case, 1, flags), case.backend(1))
+            opens(case, remembered(case, 1, flags), case.backend(1), 1)
         },
     },
     Row {
@@ -110,7 +109,7 @@ pub(super) const ROWS: &[Row] = &[
             let world = remembered(case, 1, MEMBER);
             let slot = world.slot(SERVICE, other(case)).expect("a backend");
             let world = world.backend(slot, |backend| backend.generation += 1);
-            opens(case, world, case.backend(1))
+            opens(case, world, case.backend(1), 1)
         },
     },
     Row {

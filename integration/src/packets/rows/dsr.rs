@@ -11,9 +11,9 @@ use super::{
         packet::{Body, Packet},
         script::{BOTH, Case, Hook, Row, Script, Step, TRANSPORTS},
         topology::{Family, GATEWAY, NODE, Net, Port},
-        world::{NOW, Service, World},
+        world::{NOW, SERVICE, Service, World},
     },
-    scenes::{NODE_PORT, SERVICE},
+    scenes::NODE_PORT,
 };
 
 const NO_SCTP: &[Protocol] = &[Protocol::Tcp, Protocol::Udp];

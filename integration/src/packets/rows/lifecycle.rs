@@ -6,15 +6,12 @@ use lb_ebpf::{
     tables::FlowState,
 };
 
-use super::{
-    super::{
-        flow::{Flow, Path, tuple},
-        packet::Packet,
-        script::{BOTH, Case, Hook, Outcome, Row, Script, Step, TRANSPORTS},
-        topology::{Net, Port},
-        world::{LIFETIMES, Service},
-    },
-    scenes::SERVICE,
+use super::super::{
+    flow::{Flow, Path, tuple},
+    packet::Packet,
+    script::{BOTH, Case, Hook, Outcome, Row, Script, Step, TRANSPORTS},
+    topology::{Net, Port},
+    world::{LIFETIMES, SERVICE, Service},
 };
 
 /// Whichever way the packet goes: to the local backend.

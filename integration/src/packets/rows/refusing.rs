@@ -5,14 +5,11 @@ use lb_ebpf::{
     parse::tcp::{ACK, RST},
 };
 
-use super::{
-    super::{
-        packet::{ARRIVING, Body, Packet},
-        script::{BOTH, Case, Hook, Row, Script, Step, TRANSPORTS},
-        topology::{Family, GATEWAY, NODE, Net, Port},
-        world::World,
-    },
-    scenes::SERVICE,
+use super::super::{
+    packet::{ARRIVING, Body, Packet},
+    script::{BOTH, Case, Hook, Row, Script, Step, TRANSPORTS},
+    topology::{Family, GATEWAY, NODE, Net, Port},
+    world::{SERVICE, World},
 };
 
 /// What kube-proxy's REJECT says to the sender of `packet`.
@@ -49,12 +46,14 @@ pub(super) const ROWS: &[Row] = &[
                 .step(
                     Step::new(Hook::Xdp, &packet)
                         .counts(PacketEvent::LeftToTc)
+                        .service([0, 0, 0, 0])
                         .flows(&[]),
                 )
                 .step(
                     Step::new(Hook::Ingress, &packet)
                         .leaves(Port::Uplink, GATEWAY, &refusal(&packet))
                         .counts(PacketEvent::Refused)
+                        .service([0, 0, 1, 0])
                         .flows(&[]),
                 )
         },
@@ -160,6 +159,7 @@ pub(super) const ROWS: &[Row] = &[
                 Step::new(case.hook, &packet)
                     .drops()
                     .counts(PacketEvent::NoLocalEndpoint)
+                    .service([0, 0, 0, 1])
                     .flows(&[]),
             )
         },

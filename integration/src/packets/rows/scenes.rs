@@ -9,13 +9,11 @@ use super::super::{
     packet::Packet,
     script::Case,
     topology::{NODE, Net},
-    world::{SNAT_PORT, Service, World},
+    world::{SERVICE, SNAT_PORT, Service, World},
 };
 
 /// Port of NodePorts.
 pub(super) const NODE_PORT: u16 = 30_080;
-/// Number of the service that rows are about.
-pub(super) const SERVICE: u32 = 1;
 
 impl Case {
     /// A client outside the cluster.

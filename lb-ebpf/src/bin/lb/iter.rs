@@ -121,8 +121,7 @@ extern "C" fn lb_find_sockets(ctx: *const Context) -> i32 {
     }
     // SAFETY: not null: the storage of this socket.
     let flow = unsafe { ptr::read_volatile(value) };
-    if flow.protocol != Protocol::Udp as u32
-        || GONE.get_ptr(&[flow.slot, flow.generation]).is_none()
+    if flow.protocol != Protocol::Udp as u32 || GONE.get_ptr([flow.slot, flow.generation]).is_none()
     {
         return 0;
     }

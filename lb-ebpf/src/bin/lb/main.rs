@@ -8,7 +8,11 @@
 #![cfg_attr(
     target_arch = "bpf",
     feature(asm_experimental_arch, core_intrinsics),
-    expect(internal_features)
+    expect(internal_features, reason = "intrinsics are internal"),
+    expect(
+        clippy::inline_always,
+        reason = "a hook is one function: calls cost the verifier and the packet"
+    )
 )]
 
 #[cfg(target_arch = "bpf")]

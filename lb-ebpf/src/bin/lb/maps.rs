@@ -288,12 +288,22 @@ impl PacketTables for Maps {
     }
 }
 
+// `read_into` moves records in 64-bit words.
+const _: () = assert!(
+    core::mem::offset_of!(Scratch, entry).is_multiple_of(8)
+        && core::mem::offset_of!(Scratch, mirror).is_multiple_of(8)
+);
+
 /// A flow record in map memory.
 #[derive(Clone, Copy)]
 pub(crate) struct RecordInPlace(*mut ConntrackEntry);
 
 impl Record for RecordInPlace {
     #[inline(always)]
+    #[expect(
+        clippy::cast_ptr_alignment,
+        reason = "map values and fields of the scratch are 8-byte aligned"
+    )]
     fn read_into(&self, entry: &mut ConntrackEntry) {
         const WORDS: usize = size_of::<ConntrackEntry>() / 8;
         let (from, to) = (self.0.cast::<u64>(), ptr::from_mut(entry).cast::<u64>());

@@ -213,6 +213,10 @@ extern "C" fn lb_parse_frame(ctx: *mut xdp_md) -> u32 {
 }
 
 #[xdp(frags)]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the attribute's wrapper gives it so"
+)]
 fn lb_xdp(ctx: XdpContext) -> u32 {
     // One after the other, not from within each other: stacks of a chain of calls add up.
     match lb_judge_frame(ctx.ctx, lb_parse_frame(ctx.ctx)) {
@@ -261,11 +265,11 @@ extern "C" fn lb_finish_frame(ctx: *mut xdp_md) -> u32 {
         Verdict::Pass => xdp_action::XDP_PASS,
         Verdict::Drop | Verdict::Bounce => xdp_action::XDP_DROP,
         Verdict::Redirect(hop) => {
-            let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = (hop.dst_mac, hop.src_mac);
+            let (to, from) = (hop.dst_mac, hop.src_mac);
             let macs = [
-                u32::from_ne_bytes([a, b, c, d]),
-                u32::from_ne_bytes([e, f, g, h]),
-                u32::from_ne_bytes([i, j, k, l]),
+                u32::from_ne_bytes([to[0], to[1], to[2], to[3]]),
+                u32::from_ne_bytes([to[4], to[5], from[0], from[1]]),
+                u32::from_ne_bytes([from[2], from[3], from[4], from[5]]),
             ];
             if !frame.set_words(0, macs) {
                 return xdp_action::XDP_DROP;
