@@ -102,12 +102,9 @@ pub fn run(path: Path, options: Options) -> Result<Report> {
     report.figure("established connections", lines);
     report.figure("events", tables::in_words(&events));
 
-    report.must(before.len() >= 2 * options.streams, || {
-        format!(
-            "{} streams, but only {} proven halves",
-            options.streams,
-            before.len()
-        )
+    report.must(before.len() == 2 * options.streams, || {
+        let halves = before.len();
+        format!("{} streams have {halves} proven halves", options.streams)
     });
     report.must(spoofed(&half_open) > 0, || {
         "no flow of the flood was seen".to_owned()

@@ -78,8 +78,6 @@ pub fn no_ports(path: Path) -> Result<Report> {
     let site = Site::new(path, 1, &["--snat-ports", "20000-20007"])?;
     let [near, far] = site.near_and_far()?;
     let (node, clients) = (site.cluster.node(0), &site.outside.placement().netns);
-    // The ports of the connections that waited for the Services serve again.
-    lbctl(node, &["conntrack", "flush", "--all"])?;
     // Half of them, so that all get one: ports are probed in random order.
     let streams = Streams::open(clients, &far[..1], PORTS / 2)?;
     let near_dials = Dials::start(clients, over_both(near), 50);

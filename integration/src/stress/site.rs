@@ -22,7 +22,7 @@ use crate::{
     cluster::{Outside, Pod},
     objects::{Api, Objects},
     process::Process,
-    proxy::{Kind, ProxyOptions, ProxyUnderTest, Source},
+    proxy::{Kind, ProxyOptions, ProxyUnderTest, Source, lbctl},
     workload::{self, Service, endpoint_slices},
 };
 
@@ -182,11 +182,13 @@ impl Site {
         Ok(())
     }
 
-    /// A Service of the near pods and one of the far pods, once both are reached everywhere.
+    /// A Service of the near pods and one of the far pods, once both are reached everywhere;
+    /// nothing is tracked then.
     pub fn near_and_far(&self) -> Result<[Vec<SocketAddr>; 2]> {
         let (near, far) = self.records.split_at(self.records.len() / 2);
         let all = [self.service(1, near)?.1, self.service(2, far)?.1];
         self.wait_for(all.concat())?;
+        lbctl(self.cluster.node(0), &["conntrack", "flush", "--all"])?;
         Ok(all)
     }
 

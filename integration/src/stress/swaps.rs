@@ -13,7 +13,7 @@ use super::{
     Report,
     dials::Dials,
     limits::broken,
-    site::{CHANGE_LIMIT, Path, Site, over_both},
+    site::{Path, Site, over_both},
     streams::Streams,
     tables,
 };
@@ -21,6 +21,9 @@ use crate::{objects::Objects, proxy::lbctl};
 
 /// Long tables fill maps fast: a few Services are enough.
 const TABLE_LENGTH: u32 = 1_000_003;
+/// How long a swap may take: programs without optimisation build long tables slowly, and all
+/// of them are made again.
+const SWAP_LIMIT: Duration = Duration::from_secs(120);
 /// More Services than ten swaps take.
 const MOST_SERVICES: u8 = 80;
 
@@ -96,7 +99,7 @@ fn add_service(site: &Site, number: u8) -> Result<()> {
     for object in filler(number) {
         site.objects.apply(&object)?;
     }
-    let (name, deadline) = (name(number), Instant::now() + CHANGE_LIMIT);
+    let (name, deadline) = (name(number), Instant::now() + SWAP_LIMIT);
     loop {
         let rows = lbctl(
             site.cluster.node(0),

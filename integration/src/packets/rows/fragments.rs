@@ -218,16 +218,11 @@ pub(super) const ROWS: &[Row] = &[
         protocols: &[Protocol::Udp],
         script: |case| {
             let extended = whole(case).extension(60, &[1, 4, 0, 0, 0, 0]);
-            let script = Script::new(World::node().with(&case.service()));
-            [last(whole(case)), extended]
-                .iter()
-                .fold(script, |script, packet| {
-                    script.step(
-                        Step::new(case.hook, packet)
-                            .drops()
-                            .counts(PacketEvent::Refused),
-                    )
-                })
+            Script::new(World::node().with(&case.service())).step(
+                Step::new(case.hook, &extended)
+                    .drops()
+                    .counts(PacketEvent::Refused),
+            )
         },
     },
 ];
