@@ -52,7 +52,7 @@ fn every_kind_of_packet_can_be_timed() {
             for family in Family::ALL {
                 for work in Work::ALL {
                     let kind = (family, Protocol::Tcp);
-                    let time = timing::time(kernel, work, hook, kind, 32)?;
+                    let time = timing::time(kernel, work, hook, kind, 16)?;
                     times.push((hook, family, work, time));
                 }
             }

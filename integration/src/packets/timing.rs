@@ -23,6 +23,14 @@ use super::{
 /// Repeats of one call: fewer than there are hops.
 const REPEAT: u32 = 200;
 
+/// Ports for flows that are opened: many more than flows.
+const SNAT_PORTS: u32 = 5000;
+/// Rounds before the maps are filled anew: then no tick has gone by (a flow would have to ask
+/// for its route again), and few ports are taken.
+const FRESH: u32 = 256;
+/// Client port of the first round.
+const FIRST_PORT: u16 = 40_000;
+
 /// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
@@ -34,23 +42,35 @@ pub enum Work {
     Reply,
     /// A router's error about a proven flow.
     Error,
-    /// A packet that opens a flow to a remote backend.
+    /// A packet that opens a flow to a remote backend; one run per call.
     New,
+    /// A packet that is none of ours, one run per call: what is in the time of [`Self::New`]
+    /// that is no work of the program (clocks, cold caches).
+    ForeignOnce,
 }
 
 impl Work {
     /// All of it.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Foreign,
         Self::Established,
         Self::Reply,
         Self::Error,
         Self::New,
+        Self::ForeignOnce,
     ];
 
-    /// The node, and the packet that it gets.
-    fn scene(self, hook: Hook, family: Family, protocol: Protocol) -> (World, Step) {
-        let client = Net::Clients.at(family, 7, 40_000);
+    /// Runs of the program in one call.
+    const fn repeat(self) -> u32 {
+        match self {
+            Self::New | Self::ForeignOnce => 1,
+            Self::Foreign | Self::Established | Self::Reply | Self::Error => REPEAT,
+        }
+    }
+
+    /// The node, and the packet that it gets from a client's `port`.
+    fn scene(self, hook: Hook, family: Family, protocol: Protocol, port: u16) -> (World, Step) {
+        let client = Net::Clients.at(family, 7, port);
         let node = Net::Uplink.at(family, NODE, SNAT_PORT);
         let backend = Net::Pods(4).at(family, 5, 8080);
         let served = |at| {
@@ -66,7 +86,7 @@ impl Work {
                 .payload(&[7; 64])
         };
         let (world, packet) = match self {
-            Self::Foreign => {
+            Self::Foreign | Self::ForeignOnce => {
                 let elsewhere = Net::Vips.at(family, 2, 80);
                 (served(vip), data(client, elsewhere))
             }
@@ -78,6 +98,7 @@ impl Work {
             }
             // A reply as the client gets it.
             Self::Reply => {
+                let client = Net::Clients.at(family, 7, FIRST_PORT);
                 let same = (client, vip);
                 let flow = Flow::new(protocol, same, same, Path::SNAT).proven();
                 (served(client).flow(&flow, 0, 0), data(vip, client))
@@ -91,22 +112,19 @@ impl Work {
                 (served(backend).flow(&flow, 0, 0), error.hops(u8::MAX))
             }
             Self::New => {
-                let packet = Packet::opening(protocol, client, vip);
-                (served(vip), packet)
+                let world = served(vip).configured(|config| config.snat_count = SNAT_PORTS);
+                (world, Packet::opening(protocol, client, vip))
             }
         };
         let mut step = Step::new(hook, &packet);
-        if self != Self::Foreign {
+        if !matches!(self, Self::Foreign | Self::ForeignOnce) {
             step.outcome = Outcome::Leaves(Port::Uplink, None);
         }
         (world, step)
     }
 }
 
-/// Mean time of a program for one packet: of `rounds` calls with many runs each, the median.
-///
-/// A flow can be opened once: [`Work::New`] is one run per call, after which the maps are
-/// filled anew, and has the cost of two clock readings in it.
+/// Mean time of a program for one packet: of `rounds` calls, the median.
 pub fn time(
     kernel: &mut Kernel,
     work: Work,
@@ -114,24 +132,22 @@ pub fn time(
     (family, protocol): (Family, Protocol),
     rounds: u32,
 ) -> Result<Duration> {
-    let (world, step) = work.scene(hook, family, protocol);
+    let scene = |port| work.scene(hook, family, protocol, port);
+    let (world, step) = scene(FIRST_PORT);
     kernel.install(&world)?;
     let seen = kernel.run(&step)?;
-    let leaves = matches!(seen.outcome, Outcome::Leaves(..));
     ensure!(
-        leaves == (work != Work::Foreign),
+        matches!(seen.outcome, Outcome::Leaves(..)) == matches!(step.outcome, Outcome::Leaves(..)),
         "{work:?} at {hook:?}: {:?}",
         seen.outcome
     );
     let mut means = Vec::new();
     for round in 0..rounds {
-        let again = work == Work::New || round % 256 == 0;
-        if again {
-            // Also so that a tick that has gone by does not cost the flow a new route.
+        if round % FRESH == 0 {
             kernel.install(&world)?;
         }
-        let repeat = if work == Work::New { 1 } else { REPEAT };
-        means.push(kernel.time(&step, repeat)?);
+        let (_, step) = scene(FIRST_PORT + (round % FRESH) as u16);
+        means.push(kernel.time(&step, work.repeat())?);
     }
     means.sort_unstable();
     Ok(means.get(means.len() / 2).copied().unwrap_or_default())
