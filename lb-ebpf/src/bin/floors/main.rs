@@ -5,6 +5,13 @@
 //! flow, and calls the program under test. What it costs itself is what it costs in front of
 //! `floor_return`. This is no part of what nodes run; on the host it is an empty `main`.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(
+        clippy::inline_always,
+        reason = "packets are only read where the verifier sees their bounds"
+    )
+)]
 
 #[cfg(target_arch = "bpf")]
 mod floor;

@@ -3,6 +3,10 @@
     unsafe_code,
     reason = "packet memory and map values are raw kernel memory"
 )]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "contexts come by value, as the macro hands them over"
+)]
 
 use core::ptr;
 
