@@ -21,8 +21,8 @@ use crate::{objects::Objects, proxy::lbctl};
 
 /// Long tables fill maps fast: a few Services are enough.
 const TABLE_LENGTH: u32 = 1_000_003;
-/// How long a swap may take: programs without optimisation build long tables slowly, and all
-/// of them are made again.
+/// How long a swap may take: programs without optimisation fill long tables slowly, and copy
+/// all of them into the larger map.
 const SWAP_LIMIT: Duration = Duration::from_secs(120);
 /// More Services than ten swaps take.
 const MOST_SERVICES: u8 = 80;
