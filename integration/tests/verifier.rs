@@ -53,6 +53,8 @@ fn load(bytes: &[u8]) -> Ebpf {
         let loaded = match program {
             Program::CgroupSockAddr(program) => program.load(),
             Program::CgroupSock(program) => program.load(),
+            Program::SchedClassifier(program) => program.load(),
+            Program::Xdp(program) => program.load(),
             Program::Iter(program) => program.load("bpf_sk_storage_map", &kernel),
             _ => panic!("{name} is of an unknown type"),
         };
@@ -91,7 +93,8 @@ fn stacks(object: &Object) -> BTreeMap<String, u32> {
         .iter()
         .map(|(name, program)| (name.clone(), (program.section_index, program.address)))
         .collect();
-    // What is not inlined is called from programs: their stacks add up.
+    // What is not inlined is called from programs: their stacks add up. The deepest one
+    // stands for all; how they nest is the verifier's to judge.
     let called = object
         .functions
         .iter()
@@ -99,11 +102,29 @@ fn stacks(object: &Object) -> BTreeMap<String, u32> {
         .map(|(_, function)| of(function))
         .max()
         .unwrap_or(0);
-    let own = |key| object.functions.get(key).map_or(0, of);
+    let depth = |key| {
+        object.functions.get(key).map_or(0, |function| {
+            of(function)
+                + if calls(&function.instructions) {
+                    called
+                } else {
+                    0
+                }
+        })
+    };
     entries
         .iter()
-        .map(|(name, key)| (name.clone(), own(key) + called))
+        .map(|(name, key)| (name.clone(), depth(key)))
         .collect()
+}
+
+/// Whether a function calls another one of the object.
+fn calls(instructions: &[bpf_insn]) -> bool {
+    const CALL: u8 = 0x85;
+    const PSEUDO_CALL: u8 = 1;
+    instructions
+        .iter()
+        .any(|insn| insn.code == CALL && insn.src_reg() == PSEUDO_CALL)
 }
 
 fn costs() -> BTreeMap<String, Cost> {
