@@ -1,7 +1,13 @@
 //! A controller that cannot start.
 
-use std::{net::TcpListener, process::Command, time::Duration};
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
+use lb_ebpf::abi::ABI_VERSION;
 use lb_integration::binaries;
 
 use super::stage::Stage;
@@ -90,7 +96,7 @@ fn pins_outside_of_a_bpffs_exit_5() {
     let command = stage.run(&[("--bpffs", &stage.files.path())]);
     stage.fails(command, 5, &words);
     // What only looks like pins is not removed.
-    let lookalike = stage.files.path().join("abi1/links");
+    let lookalike = versioned(stage.files.path()).join("links");
     std::fs::create_dir_all(&lookalike).unwrap();
     stage.fails(Stage::cleanup(stage.files.path()), 5, &words);
     assert!(lookalike.exists());
@@ -152,7 +158,7 @@ fn kernels_before_5_10_exit_9() {
 fn programs_that_cannot_be_attached_exit_10_and_name_the_obstacle() {
     let stage = Stage::new();
     let pins = stage.fresh_pins();
-    let obstacle = pins.join("abi1/links/lb_connect4");
+    let obstacle = versioned(&pins).join("links/lb_connect4");
     std::fs::create_dir_all(&obstacle).unwrap();
     let words = ["lb_connect4", "cannot"];
     stage.fails(stage.run(&[("--bpffs", &pins)]), 10, &words);
@@ -205,7 +211,7 @@ fn second_controllers_and_cleanups_beside_one_exit_7_until_it_ends() {
     let pins = stage.fresh_pins();
     let run = || stage.run(&[("--bpffs", &pins)]);
     let mut first = stage.spawn(run());
-    let links = pins.join("abi1/links/lb_connect6");
+    let links = versioned(&pins).join("links/lb_connect6");
     let attached = || links.exists();
     wait_for("the first controller", attached);
     let words = ["another lb-controller", pins.to_str().unwrap()];
@@ -215,7 +221,7 @@ fn second_controllers_and_cleanups_beside_one_exit_7_until_it_ends() {
     first.kill();
     // The lock dies with its holder.
     assert!(stage.output(Stage::cleanup(&pins)).status.success());
-    assert!(!pins.join("abi1").exists());
+    assert!(!versioned(&pins).exists());
 }
 
 #[test]
@@ -226,6 +232,11 @@ fn lbctl_where_nothing_is_programmed_exits_12() {
         lbctl.arg("--bpffs").arg(stage.fresh_pins()).args(command);
         stage.fails(lbctl, 12, &["nothing is programmed on this node"]);
     }
+}
+
+/// The directory of this version below a pin directory.
+fn versioned(pins: &Path) -> PathBuf {
+    pins.join(format!("abi{ABI_VERSION}"))
 }
 
 /// Waits until something is so, at most half a minute: machines may be busy.
