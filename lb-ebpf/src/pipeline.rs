@@ -16,6 +16,7 @@ use crate::{
     packet::{Packet, Verdict},
     parse::{Fragment, NotOurs, Parsed, Upper},
     route::{Query, Route},
+    select,
     tables::{Conntrack, PacketTables},
 };
 
@@ -111,7 +112,7 @@ pub fn judge<P: Packet, T: PacketTables + Conntrack>(
         };
     }
     let frontend = open::frontend_key(&parsed.key);
-    let to_frontend = tables.may_be_frontend(&frontend) || tables.may_be_node_port(&frontend);
+    let to_frontend = select::may_be_dialled(tables, &frontend);
     if !to_frontend && !tables.may_be_flow_source(&open::source_key(&parsed.key)) {
         return PASS;
     }
@@ -128,7 +129,6 @@ pub fn judge<P: Packet, T: PacketTables + Conntrack>(
         Opened::Flow => Step::Forward,
         Opened::Pass => PASS,
         Opened::Later => Step::Done(left_to_tc(packet)),
-        Opened::Refuse if P::PLACE.early => Step::Done(left_to_tc(packet)),
         Opened::Drop(event, detail) => dropped(packet, event, detail),
         Opened::Refuse => Step::Answer(PacketEvent::Refused, refusal(&scratch.parsed.upper)),
     }
@@ -184,7 +184,7 @@ fn stale<T: PacketTables>(tables: &T, scratch: &Scratch) -> bool {
         return false;
     }
     // Without any endpoint the flow stays as it is (rule I3); without a frontend it ends.
-    crate::select::lookup(tables, &open::frontend_key(key), || None)
+    select::lookup(tables, &open::frontend_key(key), || None)
         .is_none_or(|service| !service.table.is_empty())
 }
 
@@ -319,10 +319,7 @@ pub(crate) fn reassembles<P: Packet, T: PacketTables>(
             open::frontend_key(&parsed.key),
             open::source_key(&parsed.key),
         );
-        if tables.may_be_frontend(&frontend)
-            || tables.may_be_node_port(&frontend)
-            || tables.may_be_flow_source(&source)
-        {
+        if select::may_be_dialled(tables, &frontend) || tables.may_be_flow_source(&source) {
             let ports = crate::abi::FragmentPorts {
                 src_port: parsed.key.src_port,
                 dst_port: parsed.key.dst_port,

@@ -20,6 +20,12 @@ pub struct Choice {
     pub backend: BackendEntry,
 }
 
+/// `false` proves that `key` is neither a frontend nor a NodePort.
+#[inline(always)]
+pub fn may_be_dialled<T: Tables>(tables: &T, key: &FrontendKey) -> bool {
+    tables.may_be_frontend(key) || tables.may_be_node_port(key)
+}
+
 /// Looks a frontend up: filter, hash, seal.
 ///
 /// The kernel gives two reasons for a second lookup. A value whose seal does not fit was

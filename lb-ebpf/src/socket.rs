@@ -76,7 +76,7 @@ where
     T: Tables,
     C: Environment + Socket,
 {
-    if !tables.may_be_frontend(key) && !tables.may_be_node_port(key) {
+    if !select::may_be_dialled(tables, key) {
         return Verdict::Pass;
     }
     if let Some(flows) = ctx.datagram()

@@ -28,6 +28,8 @@ mod iter;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod memory;
+#[cfg(target_arch = "bpf")]
 mod storage;
 #[cfg(target_arch = "bpf")]
 mod subprograms;

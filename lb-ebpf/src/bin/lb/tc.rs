@@ -30,6 +30,7 @@ use lb_ebpf::{
 use crate::{
     clock, fib,
     maps::{Maps, scratch},
+    memory,
     subprograms::{lb_count_event, lb_updated_crc},
 };
 
@@ -37,9 +38,6 @@ use crate::{
 const NEXT: i32 = -1;
 /// `TC_ACT_SHOT`, `TCX_DROP`.
 const DROP: i32 = 2;
-
-/// Offsets beyond this are not used: headers end before.
-const MAX_OFFSET: usize = 0x3fff;
 
 /// Bytes that have to lie in one piece: every header that is looked at.
 const HEADERS: u32 = 192;
@@ -156,28 +154,12 @@ impl<A: At> Packet for Buffer<A> {
 
     #[inline(always)]
     fn words<const N: usize>(&self, at: usize) -> Option<[u32; N]> {
-        let start = self.data() + (at & MAX_OFFSET);
-        if start + N * 4 > self.data_end() {
-            return None;
-        }
-        let start = start as *const u32;
-        let mut words = [0; N];
-        for (index, word) in words.iter_mut().enumerate() {
-            // SAFETY: within the bounds just checked. BPF loads need no alignment in
-            // packet memory where the kernel has efficient unaligned access.
-            *word = unsafe { ptr::read_volatile(start.add(index)) };
-        }
-        Some(words)
+        memory::words(self.data(), self.data_end(), at)
     }
 
     #[inline(always)]
     fn half(&self, at: usize) -> Option<u16> {
-        let start = self.data() + (at & MAX_OFFSET);
-        if start + 2 > self.data_end() {
-            return None;
-        }
-        // SAFETY: as in `words`.
-        Some(unsafe { ptr::read_volatile(start as *const u16) })
+        memory::half(self.data(), self.data_end(), at)
     }
 
     #[inline(always)]

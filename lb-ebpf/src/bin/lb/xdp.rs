@@ -22,6 +22,7 @@ use lb_ebpf::{
 use crate::{
     clock, fib,
     maps::{Maps, scratch},
+    memory::{self, MAX_OFFSET},
     subprograms::{lb_count_event, lb_updated_crc},
 };
 
@@ -29,9 +30,6 @@ use crate::{
 struct Frame {
     ctx: XdpContext,
 }
-
-/// Offsets beyond this are not used: headers end before.
-const MAX_OFFSET: usize = 0x3fff;
 
 impl Packet for Frame {
     const PLACE: Place = Place::XDP;
@@ -57,28 +55,12 @@ impl Packet for Frame {
 
     #[inline(always)]
     fn words<const N: usize>(&self, at: usize) -> Option<[u32; N]> {
-        let start = self.ctx.data() + (at & MAX_OFFSET);
-        if start + N * 4 > self.ctx.data_end() {
-            return None;
-        }
-        let start = start as *const u32;
-        let mut words = [0; N];
-        for (index, word) in words.iter_mut().enumerate() {
-            // SAFETY: within the bounds just checked. BPF loads need no alignment in
-            // packet memory where the kernel has efficient unaligned access.
-            *word = unsafe { ptr::read_volatile(start.add(index)) };
-        }
-        Some(words)
+        memory::words(self.ctx.data(), self.ctx.data_end(), at)
     }
 
     #[inline(always)]
     fn half(&self, at: usize) -> Option<u16> {
-        let start = self.ctx.data() + (at & MAX_OFFSET);
-        if start + 2 > self.ctx.data_end() {
-            return None;
-        }
-        // SAFETY: as in `words`.
-        Some(unsafe { ptr::read_volatile(start as *const u16) })
+        memory::half(self.ctx.data(), self.ctx.data_end(), at)
     }
 
     #[inline(always)]
@@ -89,7 +71,7 @@ impl Packet for Frame {
         }
         let start = start as *mut u32;
         for (index, word) in words.into_iter().enumerate() {
-            // SAFETY: as in `words`.
+            // SAFETY: within the bounds just checked; as for loads, alignment is not needed.
             unsafe { ptr::write_volatile(start.add(index), word) };
         }
         true
@@ -101,7 +83,7 @@ impl Packet for Frame {
         if start + 2 > self.ctx.data_end() {
             return false;
         }
-        // SAFETY: as in `words`.
+        // SAFETY: as in `set_words`.
         unsafe { ptr::write_volatile(start as *mut u16, half) };
         true
     }
