@@ -13,6 +13,7 @@
 mod backends;
 mod collector;
 mod dialled;
+mod evictions;
 mod expiry;
 mod interval;
 mod lifetimes;
@@ -31,7 +32,7 @@ pub use self::{
     interval::{LONGEST, Load, SHORTEST, next_interval},
     lifetimes::{Lifetimes, lifetimes, ticks},
     parity::Parity,
-    report::{Fill, Reason, Report},
+    report::{Fill, Reason, Report, Unproven},
     sizes::{FlowSizes, Machine},
     sweep::{Sweep, Tables},
     table::{FlowTable, Record},

@@ -212,7 +212,10 @@ impl Daemon<'_> {
                     }
                     let _ = done.send(());
                 }
-                Some(report) = self.collected.recv() => self.shut_out(&report.unused),
+                Some(report) = self.collected.recv() => {
+                    self.reconciler.collected(report.totals);
+                    self.shut_out(&report.unused);
+                }
                 Some(inventory) = self.observed.recv() => {
                     // The next look at the network repeats what failed.
                     if let Err(error) = self.reconciler.observe_network(inventory) {

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use lb_ebpf::abi::{ABI_VERSION, Status, StatusFlags, map};
+use lb_ebpf::abi::{ABI_VERSION, Collected, Status, StatusFlags, map};
 use nix::time::{ClockId, clock_gettime};
 use tracing::{info, warn};
 
@@ -311,6 +311,7 @@ impl Datapath {
             node_name,
             version: padded(env!("CARGO_PKG_VERSION")),
             source: padded(self.place.source),
+            flows: Collected::default(),
         }
     }
 

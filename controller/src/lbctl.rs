@@ -128,10 +128,6 @@ pub fn answer(cli: &Cli, style: Style) -> Result<Answer, LbctlError> {
             let maps = snapshot::open(&cli.bpffs, Access::Read)?;
             affinity::answer(verb, cli.output, &snapshot, &maps, style)
         }
-        Command::Drops { all } => {
-            let maps = snapshot::open(&cli.bpffs, Access::Read)?;
-            drops::drops(&snapshot, &maps.events.dump()?, *all, cli.output, style)
-        }
         command => report(command, cli.output, &snapshot, style),
     }
 }
@@ -162,6 +158,7 @@ pub fn report(
             let text = render::backends::render(&services.backend_rows(filter), format, style)?;
             Ok(with_notes(text, &services, filter))
         }
+        Command::Drops { all } => drops::drops(snapshot, *all, output, style),
         Command::Dump {
             raw: as_is, filter, ..
         } => {
@@ -189,7 +186,6 @@ pub fn report(
         | Command::Conntrack(_)
         | Command::Nat(_)
         | Command::Affinity(_)
-        | Command::Drops { .. }
         | Command::Completion { .. } => Ok(Answer::default()),
     }
 }

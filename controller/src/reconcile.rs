@@ -23,7 +23,7 @@ use crate::{
     store::Store,
     sys,
 };
-use lb_ebpf::abi::StatusFlags;
+use lb_ebpf::abi::{Collected, StatusFlags};
 
 /// Why a reconciliation did not complete. What is left is repeated by the next one.
 #[derive(Debug, thiserror::Error)]
@@ -169,6 +169,13 @@ impl Reconciler {
         let mut batch = Batch::default();
         active.planner.retire_done(done, &mut batch);
         active.write(batch, &mut Outcome::default())
+    }
+
+    /// Has the status say what the collector of flows has done.
+    pub fn collected(&self, totals: Collected) {
+        if let Some(active) = &self.active {
+            active.datapath.write_status(|status| status.flows = totals);
+        }
     }
 
     /// Lets freed indices be used again, if a grace period is worth its time now.

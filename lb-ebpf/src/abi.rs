@@ -38,10 +38,10 @@ pub use service::{
     ServiceStats, TableRef,
 };
 pub use socket::{FoundSocket, GONE_BACKENDS, SocketLayout};
-pub use status::{Name, Status, StatusFlags};
+pub use status::{Collected, Name, Status, StatusFlags};
 
 /// Version of everything in this module; part of the pin directory's name.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Number of 64-bit words in the `FILTER` map: 2^20 bits, 128 KiB.
 ///

@@ -7,14 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lb_ebpf::abi::Collected;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use super::{
     Clock, Load, Parity, Programmed, Report, RetiredFrontends, SHORTEST, Sweep, Tables,
-    next_interval,
+    evictions::Census, next_interval,
 };
 use crate::{
+    datapath::now_unix_ns,
     maps::{Access, MapsError},
     metrics,
     pins::Pins,
@@ -58,6 +60,8 @@ impl Collector {
             retired: Vec::new(),
             rested: Instant::now(),
             regular: None,
+            census: None,
+            totals: Collected::default(),
         };
         thread::Builder::new()
             .name("lb-conntrack".into())
@@ -97,6 +101,9 @@ struct Worker {
     rested: Instant,
     /// When the last regular run ended, and the elements that it left in `CONNTRACK`.
     regular: Option<(Instant, u64)>,
+    /// What was counted until the end of the last run.
+    census: Option<Census>,
+    totals: Collected,
 }
 
 impl Worker {
@@ -132,7 +139,7 @@ impl Worker {
 
     /// Runs, if anything is programmed yet.
     fn collect(&mut self, triggered: bool) -> Option<Report> {
-        let report = match self.sweep() {
+        let mut report = match self.sweep() {
             Ok(report) => Report {
                 triggered,
                 ..report?
@@ -143,6 +150,8 @@ impl Worker {
             }
         };
         self.rested = Instant::now() + report.took * REST;
+        report.add_to(&mut self.totals, now_unix_ns());
+        report.totals = self.totals;
         debug!(
             took = ?report.took, triggered, scanned = report.scanned,
             deleted = report.deleted_flows(), restored = report.restored,
@@ -196,8 +205,13 @@ impl Worker {
         let clock = Clock::new(maps.config.get(0).lifetimes);
         let retired = RetiredFrontends::new(self.retired.iter().copied());
         let sweep = Sweep::new(tables, &backends, clock, &self.parity, retired);
-        let (report, parity) = sweep.run()?;
+        let events = maps.events.dump()?;
+        let (mut report, parity) = sweep.run()?;
         self.parity = parity;
+        let census = Census::of(&report, &events);
+        if let Some(before) = self.census.replace(census) {
+            report.evicted = before.evicted_until(&census, &report);
+        }
         Ok(Some(report))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lb_ebpf::abi::Lifetime;
+use lb_ebpf::abi::{Collected, Lifetime};
 
 use crate::plan::Retired;
 
@@ -69,6 +69,15 @@ pub struct Fill {
     pub capacity: u64,
 }
 
+/// Flows whose initiator's half is in `HALF_OPEN`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unproven {
+    /// That the run found.
+    pub found: u64,
+    /// That it left.
+    pub left: u64,
+}
+
 /// What a run found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
@@ -92,6 +101,12 @@ pub struct Report {
     pub proven: Fill,
     /// `HALF_OPEN` after the run.
     pub half_open: Fill,
+    /// Flows in `HALF_OPEN`.
+    pub unproven: Unproven,
+    /// Flows that `HALF_OPEN` has evicted since the run before, estimated.
+    pub evicted: u64,
+    /// Everything since the controller started, this run included.
+    pub totals: Collected,
     /// Retired frontends that no flow used during the whole run.
     pub unused: Vec<Retired>,
 }
@@ -100,6 +115,18 @@ impl Report {
     /// Flows removed.
     pub fn deleted_flows(&self) -> u64 {
         self.deleted.iter().sum()
+    }
+
+    /// Adds this run, which ended at `now_ns` (Unix), to `totals`.
+    pub fn add_to(&self, totals: &mut Collected, now_ns: u64) {
+        totals.runs += 1;
+        totals.last_run_at = now_ns;
+        totals.last_run_ns = self.took.as_nanos() as u64;
+        totals.deleted += self.deleted_flows();
+        totals.restored += self.restored;
+        totals.revived += self.revived;
+        totals.refused += self.refused;
+        totals.evicted += self.evicted;
     }
 }
 

@@ -118,6 +118,10 @@ impl<'a, T: FlowTable, B: Backends> Sweep<'a, T, B> {
         let Half { key, entry, place } = half;
         self.fill(place).found += 1;
         self.fill(place).entries += 1;
+        if place == Place::HalfOpen && entry.has(ConntrackFlags::INITIATOR) {
+            self.report.unproven.found += 1;
+            self.report.unproven.left += 1;
+        }
         let initiator = initiator_key(&key, &entry);
         self.retired.saw(&initiator);
         let one_way = entry.has(ConntrackFlags::ONE_WAY);
@@ -186,6 +190,11 @@ impl<'a, T: FlowTable, B: Backends> Sweep<'a, T, B> {
             }
         }
         self.fill(half.place).entries -= 1;
+        let unproven = half.place == Place::HalfOpen;
+        if unproven && (mate.is_some() || half.entry.has(ConntrackFlags::INITIATOR)) {
+            let left = &mut self.report.unproven.left;
+            *left = left.saturating_sub(1);
+        }
         self.report.deleted[reason.index()] += 1;
         if reason == Reason::StaleBackend {
             self.report.stale[usize::from(!half.key.src.is_v4())] += 1;

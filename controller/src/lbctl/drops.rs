@@ -31,11 +31,9 @@ pub struct EventRow {
     pub count: u64,
 }
 
-/// The answer of `drops` about `EVENTS`, summed over CPUs; `all` shows also what is no
-/// drop.
+/// The answer of `drops`; `all` shows also what is no drop.
 pub fn drops(
     snapshot: &Snapshot,
-    events: &[(EventKey, u64)],
     all: bool,
     output: Option<OutputFormat>,
     style: Style,
@@ -45,7 +43,8 @@ pub fn drops(
         .iter()
         .map(|(ifindex, device)| (*ifindex, words::padded(&device.name)))
         .collect();
-    let mut rows: Vec<_> = events
+    let mut rows: Vec<_> = snapshot
+        .events
         .iter()
         .filter_map(|(key, count)| row(snapshot, &names, key, *count))
         .filter(|row| (all || row.dropped) && row.count > 0)

@@ -10,9 +10,9 @@ use std::{collections::HashSet, io, path::Path};
 use aya::maps::MapError;
 use lb_ebpf::{
     abi::{
-        ABI_VERSION, BackendEntry, BackendStats, Config, Device, FrontendFlags, FrontendKey,
-        LocalBackendKey, Name, ServiceEntry, ServiceInfo, ServiceStats, SourceRangeKey, Status,
-        TableRef,
+        ABI_VERSION, BackendEntry, BackendStats, Config, Device, EventKey, FrontendFlags,
+        FrontendKey, LocalBackendKey, Name, ServiceEntry, ServiceInfo, ServiceStats,
+        SourceRangeKey, Status, TableRef,
     },
     hash::{filter_bit, node_port_bit},
 };
@@ -96,6 +96,8 @@ pub struct Snapshot {
     pub config: Config,
     /// `DEVICES`, sorted by ifindex.
     pub devices: Vec<(u32, Device)>,
+    /// `EVENTS`, summed over CPUs.
+    pub events: Vec<(EventKey, u64)>,
 }
 
 impl Snapshot {
@@ -141,6 +143,7 @@ impl Snapshot {
             zones_capacity: maps.zones.max_entries(),
             config: maps.config.get(0),
             devices,
+            events: maps.events.dump()?,
             slab: Box::new(maps.maglev),
         })
     }

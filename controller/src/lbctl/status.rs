@@ -1,9 +1,12 @@
 //! `status`: is the datapath of this node healthy, and what is it.
 
+mod flows;
+
 use jiff::Timestamp;
 use lb_ebpf::abi::{ABI_VERSION, BackendStats, ServiceStats, StatusFlags, map};
 use serde::Serialize;
 
+pub(super) use self::flows::{Collector, Flows};
 use super::{
     devices::{self, DeviceRow},
     facts::{Facts, LinkState, ProgramFact},
@@ -47,6 +50,10 @@ pub struct NodeStatus {
     pub programmed: Programmed,
     /// Sums of all counters, also of Services that are gone and not yet replaced.
     pub connections: Counters,
+    /// Flows of packets.
+    pub flows: Flows,
+    /// What removes those that are over.
+    pub collector: Collector,
 }
 
 /// The kernel.
@@ -206,6 +213,8 @@ pub fn describe(snapshot: &Snapshot, facts: &Facts) -> NodeStatus {
             backends,
         },
         connections: connections(&snapshot.service_stats, &snapshot.backend_stats),
+        flows: Flows::of(&snapshot.events),
+        collector: Collector::of(&status.flows, facts.now_ns),
     }
 }
 

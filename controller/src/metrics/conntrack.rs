@@ -23,6 +23,7 @@ const DELETED: &str = "lb_conntrack_deleted_total";
 const RESTORED: &str = "lb_conntrack_restored_total";
 const REVIVED: &str = "lb_conntrack_revived_total";
 const REFUSED: &str = "lb_conntrack_refused_total";
+const EVICTED: &str = "lb_conntrack_evicted_total";
 const EVENTS: &str = "lb_packet_events_total";
 
 pub(super) fn describe() {
@@ -53,6 +54,10 @@ pub(super) fn describe() {
         "Halves of flows that a full table did not take back"
     );
     describe_counter!(
+        EVICTED,
+        "Flows that HALF_OPEN evicted for newer ones; estimated, the kernel does not count them"
+    );
+    describe_counter!(
         EVENTS,
         "What happened to packets; pod-facing devices are counted together"
     );
@@ -77,6 +82,7 @@ pub(crate) fn collected(report: &Report) {
     counter!(RESTORED).increment(report.restored);
     counter!(REVIVED).increment(report.revived);
     counter!(REFUSED).increment(report.refused);
+    counter!(EVICTED).increment(report.evicted);
     for (map, fill) in [
         ("CONNTRACK", report.proven),
         ("HALF_OPEN", report.half_open),

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use lb_controller::{lbctl::snapshot::Snapshot, plan::Capacity};
 use lb_ebpf::{
     abi::{
-        ABI_VERSION, Addr, BackendEntry, BackendFlags, BackendStats, Config, Device, DeviceClass,
-        DeviceFlags, FILTER_WORDS, FrontendFlags, FrontendKey, FrontendKind, LocalBackendKey,
-        NODE_PORT_WORDS, Name, Port, Protocol, Scope, ServiceEntry, ServiceInfo, ServiceStats,
-        SourceRange, SourceRangeKey, Status, StatusFlags, TableRef,
+        ABI_VERSION, Addr, BackendEntry, BackendFlags, BackendStats, Collected, Config, Device,
+        DeviceClass, DeviceFlags, EventKey, FILTER_WORDS, FrontendFlags, FrontendKey, FrontendKind,
+        LocalBackendKey, NODE_PORT_WORDS, Name, PacketEvent, Port, Protocol, Scope, ServiceEntry,
+        ServiceInfo, ServiceStats, SourceRange, SourceRangeKey, Status, StatusFlags, TableRef,
     },
     hash::{filter_bit, node_port_bit},
 };
@@ -89,6 +89,16 @@ impl Builder {
                 node_name: padded("node-1"),
                 version: padded("0.1.0"),
                 source: padded("files"),
+                flows: Collected {
+                    runs: 41,
+                    last_run_at: 1_700_003_693_000_000_000,
+                    last_run_ns: 1_234_567,
+                    deleted: 812,
+                    restored: 2,
+                    revived: 1,
+                    refused: 0,
+                    evicted: 37,
+                },
             },
             infos: Vec::new(),
             service_stats: vec![ServiceStats::default(); 64],
@@ -110,6 +120,7 @@ impl Builder {
             zones_capacity: 65_535,
             config: Config::new_zeroed(),
             devices: devices(),
+            events: events(),
             slab: Box::new(Vec::<u32>::new()),
         };
         Self {
@@ -263,6 +274,32 @@ fn devices() -> Vec<(u32, Device)> {
         ),
         (3, device("eth1", uplink, 0, "10.0.0.10", "::")),
         (7, device("veth1", pod, 0, "192.0.2.10", "2001:db8::10")),
+    ]
+}
+
+/// `eth0` has index 2 and `veth1` has 7; nothing is known of 1000009.
+fn events() -> Vec<(EventKey, u64)> {
+    let event = |event: PacketEvent, ifindex, detail, count| {
+        let key = EventKey {
+            ifindex,
+            event: event as u32,
+            detail,
+        };
+        (key, count)
+    };
+    let of_another_version = EventKey {
+        ifindex: 2,
+        event: 4711,
+        detail: 0,
+    };
+    vec![
+        event(PacketEvent::SourceRange, 2, 0, 17),
+        event(PacketEvent::PortsExhausted, 2, 8, 3),
+        event(PacketEvent::Refused, 7, 0, 400),
+        event(PacketEvent::Refused, 1_000_009, 0, 4),
+        event(PacketEvent::Opened, 2, 0, 90_000),
+        event(PacketEvent::MidStream, 7, 0, 2),
+        (of_another_version, 5),
     ]
 }
 

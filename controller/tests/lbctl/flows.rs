@@ -20,7 +20,7 @@ use lb_controller::{
 };
 use lb_ebpf::abi::{
     Addr, AffinityEntry, AffinityKey, ClientKind, ConntrackEntry, ConntrackFlags, ConntrackKey,
-    ConntrackState, EventKey, NextHop, PacketEvent, Port, Protocol,
+    ConntrackState, NextHop, Port, Protocol,
 };
 
 use proptest::{collection::vec, prelude::*};
@@ -211,9 +211,9 @@ proptest! {
         let clients = affinity::remembered(&snapshot, &records, &filter, u64::MAX);
         affinity::list(&clients, &filter, wide, style).expect("an answer");
         let keys = elements(&bytes, 9).into_iter();
-        let events: Vec<_> = keys.zip(elements(&bytes, 9)).collect();
+        snapshot.events = keys.zip(elements(&bytes, 9)).collect();
         snapshot.devices = (0..).zip(elements(&bytes, 3)).collect();
-        drops(&snapshot, &events, true, wide, style).expect("an answer");
+        drops(&snapshot, true, wide, style).expect("an answer");
     }
 }
 
@@ -241,7 +241,6 @@ fn answer(arguments: &str) -> Answer {
             let clients = clients(&snapshot, filter);
             affinity::list(&clients, filter, cli.output, style)
         }
-        Command::Drops { all } => drops(&snapshot, &events(), *all, cli.output, style),
         _ => return run(&snapshot, arguments, style),
     };
     answer.expect("an answer")
@@ -268,32 +267,6 @@ fn clients(snapshot: &Snapshot, filter: &AffinityFilter) -> Vec<affinity::Rememb
         (key("198.51.100.7", 4000), entry(1, 4000, 1)),
     ];
     affinity::remembered(snapshot, &records, filter, NOW)
-}
-
-/// `eth0` has index 2 and `veth1` has 7; nothing is known of 1000009.
-fn events() -> Vec<(EventKey, u64)> {
-    let event = |event: PacketEvent, ifindex, detail, count| {
-        let key = EventKey {
-            ifindex,
-            event: event as u32,
-            detail,
-        };
-        (key, count)
-    };
-    let of_another_version = EventKey {
-        ifindex: 2,
-        event: 4711,
-        detail: 0,
-    };
-    vec![
-        event(PacketEvent::SourceRange, 2, 0, 17),
-        event(PacketEvent::PortsExhausted, 2, 8, 3),
-        event(PacketEvent::Refused, 7, 0, 400),
-        event(PacketEvent::Refused, 1_000_009, 0, 4),
-        event(PacketEvent::Opened, 2, 0, 90_000),
-        event(PacketEvent::MidStream, 7, 0, 2),
-        (of_another_version, 5),
-    ]
 }
 
 #[test]

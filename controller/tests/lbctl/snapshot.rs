@@ -202,7 +202,7 @@ pub(crate) fn facts() -> Facts {
             set_retval: true,
             tcx: true,
         },
-        pins: PathBuf::from("/sys/fs/bpf/lb/abi2"),
+        pins: PathBuf::from("/sys/fs/bpf/lb/abi3"),
         controller: Some(4711),
         programs: vec![attached("lb_release", 51), attached("lb_connect4", 52)],
         memory: HashMap::from([

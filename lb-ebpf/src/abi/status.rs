@@ -45,8 +45,32 @@ impl fmt::Display for Name {
 }
 
 abi_type! {
+    /// What the collector of flows has done since the controller started.
+    #[derive(Default)]
+    pub struct Collected [64] {
+        /// Runs over both tables of flows.
+        pub runs: u64,
+        /// When the last one ended, in nanoseconds since the Unix epoch.
+        pub last_run_at: u64,
+        /// How long it took, in nanoseconds.
+        pub last_run_ns: u64,
+        /// Flows removed: over, or of UDP backends that no longer serve.
+        pub deleted: u64,
+        /// Halves made again from their mates.
+        pub restored: u64,
+        /// Flows that a packet touched while they were removed, and that stayed.
+        pub revived: u64,
+        /// Halves that a full table did not take back.
+        pub refused: u64,
+        /// Flows that `HALF_OPEN` evicted to make room for newer ones; an estimate, because
+        /// the kernel does not count them.
+        pub evicted: u64,
+    }
+}
+
+abi_type! {
     /// The one element of `STATUS`. Times are nanoseconds since the Unix epoch.
-    pub struct Status [376] {
+    pub struct Status [440] {
         /// [`ABI_VERSION`](super::ABI_VERSION) of the maps beside it.
         pub abi_version: u32,
         /// [`StatusFlags`].
@@ -81,6 +105,8 @@ abi_type! {
         pub version: [u8; 24],
         /// Kind of source, NUL-padded: `api` or `files`.
         pub source: [u8; 24],
+        /// Work of the collector of flows.
+        pub flows: Collected,
     }
 }
 

@@ -1,5 +1,7 @@
 //! `status`: a verdict, then the figures behind it.
 
+mod flows;
+
 use comfy_table::Cell;
 
 use super::{Column, LEFT, RIGHT, Style, Tone, cell, columns, count, or_dash, plain};
@@ -17,6 +19,8 @@ pub fn text(status: &NodeStatus, style: Style) -> String {
         devices(status, style),
         maps(&status.maps, style),
         connections(status, style),
+        flows::flows(&status.flows, style),
+        flows::collector(&status.collector, style),
     ];
     let sections = sections.into_iter().filter(|text| !text.is_empty());
     sections.collect::<Vec<_>>().join("\n")
