@@ -1,6 +1,7 @@
 //! The command line of `lb-controller`.
 
 mod conntrack;
+mod effective;
 mod network;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -10,6 +11,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crate::model::{ForwardingMode, Settings};
 
 pub use conntrack::ConntrackArgs;
+pub use effective::effective;
 
 pub use self::network::NetworkArgs;
 
@@ -98,18 +100,24 @@ pub struct Run {
     /// Where state is pinned.
     #[command(flatten)]
     pub pinned: Pinned,
-    /// Address of /healthz and /livez; empty disables them.
+    /// Address of /healthz and /livez for load balancers and the kubelet; empty disables them.
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:10256")]
     pub healthz_bind_address: String,
-    /// Address of /metrics and /proxyMode; empty disables them.
+    /// Address of /metrics, /proxyMode and /configz; empty disables them.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:10249")]
     pub metrics_bind_address: String,
+    /// End with exit code 11 if one of these addresses is taken, instead of trying again
+    /// every 5 s.
+    #[arg(long, value_name = "BOOL", default_value_t = false, action = ArgAction::Set,
+        num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub bind_address_hard_fail: bool,
     /// How long to gather further events after one, so that an update that comes in
     /// several objects (a rebalanced EndpointSlice) is applied as one.
     #[arg(long, value_name = "DURATION", default_value = "5ms", value_parser = duration)]
     pub batch_window: Duration,
     /// /healthz turns bad when a change stays unwritten for twice this time; a write that
-    /// failed is repeated every second, or every period if that is shorter.
+    /// failed is repeated every second, or every period if that is shorter. Each period,
+    /// attachments and pins that others have removed are put back.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub sync_period: Duration,
     /// Clients that session affinity remembers; the least recently used is forgotten.

@@ -28,12 +28,17 @@ pub use endpoint_slice::{HEADLESS_LABEL, SERVICE_NAME_LABEL};
 pub use intern::Interner;
 pub use service::PROXY_NAME_LABEL;
 
-use crate::model::{Event, NodeInfo, ObjectName};
+use crate::{
+    datapath::now_unix_ns,
+    model::{Event, NodeInfo, ObjectName},
+};
 
 /// Converts objects for one node, sharing strings between records.
 #[derive(Debug)]
 pub struct Converter {
     node_name: Arc<str>,
+    /// Nanoseconds since the Unix epoch.
+    started_at: u64,
     interner: Interner,
 }
 
@@ -42,6 +47,7 @@ impl Converter {
     pub fn new(node_name: &str) -> Self {
         Self {
             node_name: node_name.into(),
+            started_at: now_unix_ns(),
             interner: Interner::default(),
         }
     }
@@ -58,6 +64,14 @@ impl Converter {
         let name = self.name(&object.metadata)?;
         let record = endpoint_slice::convert(&name, object, &self.node_name, &mut self.interner);
         Some(Event::EndpointSlice(name, record))
+    }
+
+    /// When the change began that the next event of this EndpointSlice tells of (rule J21).
+    /// What happened before this process started says nothing about it.
+    pub fn trigger(&mut self, object: &discovery::EndpointSlice) -> Option<Event> {
+        let at = annotations::last_change_trigger(&object.metadata)?;
+        let name = (at > self.started_at).then(|| self.name(&object.metadata))?;
+        Some(Event::Triggered(name?, at))
     }
 
     /// A Node; `None` if it is not this one.

@@ -1,23 +1,27 @@
 //! `lb-controller run`: sources, reconciler and servers, wired together.
 
+mod servers;
+
 use std::{fs::File, path::Path, sync::Arc, time::Duration};
 
 use nix::fcntl::{Flock, FlockArg};
+use serde_json::Value;
 use tokio::{
-    net::TcpListener,
     sync::{mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use self::servers::Servers;
 use crate::{
     config::{self, Run},
     conntrack::{Collector, FlowSizes, Machine, Report, lifetimes},
-    datapath::{DatapathError, Network, Place},
+    datapath::{DatapathError, Network, Place, Repairs},
     devices::{self, Inventory, watch::Watcher},
+    events::{Events, Note},
     exit::{Exit, sentence},
-    health::{self, Health},
+    health::{Health, HealthChecks},
     kernel::{self, Features, Unsuitable},
     loader::Cgroup,
     metrics,
@@ -89,8 +93,9 @@ impl DaemonError {
     }
 }
 
-/// Runs until SIGINT or SIGTERM. The datapath stays in force afterwards.
-pub async fn run(options: &Run) -> Result<(), DaemonError> {
+/// Runs until SIGINT or SIGTERM. The datapath stays in force afterwards. `in_force` are the
+/// options as /configz shows them.
+pub async fn run(options: &Run, in_force: Value) -> Result<(), DaemonError> {
     let node_name = options.node_name();
     if node_name.is_empty() {
         let problem = "the name of this node is empty: give it with --node-name";
@@ -137,26 +142,41 @@ pub async fn run(options: &Run) -> Result<(), DaemonError> {
     info!(node = node_name, kernel = kernel::release(), cgroup = %cgroup_path.display(),
         version = env!("CARGO_PKG_VERSION"), "starting");
 
-    let health = Arc::new(Health::new(options.sync_period * 2));
+    let events = match &source {
+        Source::Files(_) => Events::none(),
+        Source::Api(api) => Events::start(api.client()?, &node_name),
+    };
+    // Without a control plane nobody says what is to become of the node.
+    let files = matches!(source, Source::Files(_));
+    let health = Arc::new(Health::new(options.sync_period * 2, files));
     let (refresh, refreshed) = mpsc::channel(1);
     let stop = CancellationToken::new();
-    serve(options, &health, refresh, &stop).await?;
+    let servers = Servers {
+        options,
+        events: &events,
+        stop: &stop,
+    };
+    servers.start(&health, refresh, in_force).await?;
 
     let reconciler = Reconciler::start(place, options.settings())?;
+    events.tell(Note::Started);
     let adopted = reconciler.datapath().is_some();
-    let (events, received) = mpsc::channel(QUEUE);
+    let (sender, received) = mpsc::channel(QUEUE);
     let (state, states) = watch::channel(SourceState::default());
     tokio::spawn(report_state(states));
     let (inventories, observed) = mpsc::channel(1);
     tokio::spawn(watcher.run(inventories));
-    let source = source.run(events, state, stop.clone());
+    let source = source.run(sender, state, stop.clone());
     let daemon = Daemon {
         reconciler,
         adopted,
         reaper,
         collector,
         collected,
+        health_checks: HealthChecks::new(Arc::clone(&health)),
+        moved: false,
         health,
+        events,
         received,
         refreshed,
         observed,
@@ -183,6 +203,10 @@ struct Daemon<'a> {
     collector: Collector,
     collected: mpsc::Receiver<Report>,
     health: Arc<Health>,
+    health_checks: HealthChecks,
+    /// This node may have other addresses than when the health checks were looked at.
+    moved: bool,
+    events: Events,
     received: mpsc::Receiver<Vec<Event>>,
     refreshed: mpsc::Receiver<oneshot::Sender<()>>,
     /// What this node's network looks like, after each change.
@@ -194,6 +218,8 @@ impl Daemon<'_> {
     async fn follow(mut self) -> Result<(), DaemonError> {
         let mut tick = interval(IDLE_TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut repair = interval(self.options.sync_period.max(IDLE_TICK));
+        repair.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let far = Duration::from_secs(365 * 24 * 3600);
         let mut retry_at = Instant::now() + far;
         loop {
@@ -201,10 +227,10 @@ impl Daemon<'_> {
                 batch = self.received.recv() => {
                     let Some(batch) = batch else { return Ok(()) };
                     self.gather(batch).await;
-                    retry_at = self.reconcile()?.unwrap_or_else(|| Instant::now() + far);
+                    retry_at = self.reconcile().await?.unwrap_or_else(|| Instant::now() + far);
                 }
                 () = sleep_until(retry_at) => {
-                    retry_at = self.reconcile()?.unwrap_or_else(|| Instant::now() + far);
+                    retry_at = self.reconcile().await?.unwrap_or_else(|| Instant::now() + far);
                 }
                 Some(done) = self.refreshed.recv() => {
                     if let Some(datapath) = self.reconciler.datapath() {
@@ -221,8 +247,14 @@ impl Daemon<'_> {
                     if let Err(error) = self.reconciler.observe_network(inventory) {
                         error!(error = sentence(&error), "cannot follow the devices");
                     }
+                    self.moved = true;
+                    self.answer_health_checks(false).await;
                 }
-                _ = tick.tick() => self.reconciler.idle(),
+                _ = repair.tick() => self.repair(),
+                _ = tick.tick() => {
+                    self.reconciler.idle();
+                    self.answer_health_checks(self.health_checks.retry_is_due()).await;
+                }
             }
         }
     }
@@ -241,9 +273,48 @@ impl Daemon<'_> {
             match &event {
                 Event::Service(..) => metrics::observed(true),
                 Event::EndpointSlice(..) => metrics::observed(false),
-                Event::Listing(_) | Event::Listed(_) | Event::Node(_) => {}
+                Event::Node(node) => {
+                    self.health.stands(node.standing);
+                    self.moved = true;
+                }
+                Event::Listing(_) | Event::Listed(_) | Event::Triggered(..) => {}
             }
             self.reconciler.observe(event);
+        }
+    }
+
+    /// Makes the servers what Services need (rule K9: after the datapath), if that or the
+    /// addresses may have changed.
+    async fn answer_health_checks(&mut self, changed: bool) {
+        if !(std::mem::take(&mut self.moved) || changed) {
+            return;
+        }
+        let wanted = self.reconciler.health_checks();
+        let addresses = self.reconciler.health_check_addresses();
+        for failure in self.health_checks.sync(wanted, &addresses).await {
+            self.events.tell(Note::HealthCheckFailed {
+                service: failure.service,
+                address: failure.address,
+                reason: failure.reason,
+            });
+        }
+    }
+
+    /// Puts back what others have taken away (rule K5).
+    fn repair(&mut self) {
+        match self.reconciler.repair() {
+            Ok(repairs) if repairs == Repairs::default() => {}
+            Ok(repairs) => {
+                warn!(
+                    ?repairs,
+                    "somebody had removed attachments or pins: put back"
+                );
+                metrics::repaired(repairs);
+            }
+            Err(error) => error!(
+                error = sentence(&error),
+                "attachments or pins are missing and cannot be put back"
+            ),
         }
     }
 
@@ -269,14 +340,21 @@ impl Daemon<'_> {
     ///
     /// While nothing is in force yet, a kernel that refuses the programs or the maps ends
     /// the daemon, with its own exit code: retrying would only hide that.
-    fn reconcile(&mut self) -> Result<Option<Instant>, DaemonError> {
+    async fn reconcile(&mut self) -> Result<Option<Instant>, DaemonError> {
         if !self.reconciler.has_work() {
+            if self.reconciler.synced() {
+                metrics::settled();
+            }
             return Ok(None);
         }
         self.health.queued();
         match self.reconciler.reconcile() {
             Ok(outcome) => {
                 self.health.updated();
+                self.answer_health_checks(outcome.health_checks).await;
+                for (service, map) in outcome.starved {
+                    self.events.tell(Note::NotProgrammed { service, map });
+                }
                 if !outcome.gone.is_empty() {
                     self.collector.purge();
                 }
@@ -353,40 +431,6 @@ async fn source(options: &Run, node_name: &str) -> Result<Source, DaemonError> {
     }
     let kubeconfig = options.source.kubeconfig.as_deref();
     Ok(Source::Api(ApiSource::new(kubeconfig, node_name).await?))
-}
-
-/// Starts the servers. `refresh` asks the loop to read counters before a scrape.
-async fn serve(
-    options: &Run,
-    health: &Arc<Health>,
-    refresh: health::Refresh,
-    stop: &CancellationToken,
-) -> Result<(), DaemonError> {
-    let handle = metrics::install().map_err(|error| io_error_of("cannot record metrics", error))?;
-    let servers = [
-        (options.healthz(), health::health_routes(Arc::clone(health))),
-        (options.metrics(), health::metrics_routes(handle, refresh)),
-    ];
-    for (address, routes) in servers {
-        let Some(address) = address.map_err(DaemonError::Usage)? else {
-            continue;
-        };
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|source| DaemonError::Listen {
-                address: address.to_string(),
-                source,
-            })?;
-        let stop = stop.clone();
-        tokio::spawn(async move {
-            let served = axum::serve(listener, routes)
-                .with_graceful_shutdown(async move { stop.cancelled().await });
-            if let Err(error) = served.await {
-                warn!(%error, %address, "a server stopped");
-            }
-        });
-    }
-    Ok(())
 }
 
 async fn report_state(mut states: watch::Receiver<SourceState>) {

@@ -100,6 +100,17 @@ pub struct Place {
     pub network: Network,
 }
 
+/// What was missing and is there again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Repairs {
+    /// Programs at the cgroup.
+    pub sockets: usize,
+    /// Programs at devices.
+    pub devices: usize,
+    /// Pins of maps.
+    pub maps: usize,
+}
+
 /// A datapath in force.
 #[derive(Debug)]
 pub struct Datapath {
@@ -194,16 +205,32 @@ impl Datapath {
             warn!(%error, "programs of another version stay attached");
         }
         // They may have held a place that takes one program only.
-        self.attach_to_devices()?;
+        let _ = self.attach_to_devices()?;
         info!(epoch = self.epoch, "attached the programs");
         Ok(())
     }
 
     /// Puts the programs into force, at the cgroup and at devices, in place of those that
     /// are there.
-    fn attach(&mut self) -> Result<(), DatapathError> {
-        self.programs.attach(&self.place.pins, &self.place.cgroup)?;
-        self.attach_to_devices()
+    fn attach(&mut self) -> Result<Repairs, DatapathError> {
+        let sockets = self.programs.attach(&self.place.pins, &self.place.cgroup)?;
+        let devices = self.attach_to_devices()?;
+        Ok(Repairs {
+            sockets,
+            devices,
+            maps: 0,
+        })
+    }
+
+    /// Puts back what others have taken away: attachments, and pins of maps (rule K5).
+    /// What holds is left alone.
+    pub fn repair(&mut self) -> Result<Repairs, DatapathError> {
+        if !self.published {
+            return Ok(Repairs::default());
+        }
+        let maps = self.programs.repin(&self.place.pins.epoch(self.epoch))?;
+        let attached = self.attach()?;
+        Ok(Repairs { maps, ..attached })
     }
 
     /// Swaps in larger maps with room for `usage` and what did not fit beyond it.

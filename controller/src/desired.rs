@@ -8,6 +8,8 @@
 mod endpoints;
 mod forwarding;
 mod frontends;
+mod health_check;
+mod no_local;
 mod source_ranges;
 #[cfg(test)]
 mod tests;
@@ -16,7 +18,9 @@ use std::{net::IpAddr, sync::Arc};
 
 pub use forwarding::{DSR_TABLE_LEN, Forwarding};
 use frontends::Reach;
+pub use health_check::{HealthCheck, health_check};
 use lb_ebpf::abi::{FrontendKind, Scope};
+pub use no_local::{NoLocal, NoLocalTotal};
 
 use crate::model::{
     EndpointSlice, Family, IpNet, NodeInfo, ObjectName, Protocol, Service, ServiceType, Settings,

@@ -23,7 +23,7 @@ pub mod watch;
 
 pub(crate) use self::plan::direction_of;
 pub use self::{
-    addresses::{NodePortAddresses, node_addresses},
+    addresses::{NodePortAddresses, health_check_addresses, node_addresses},
     classify::{NodeDevice, Obstacle, classify},
     inventory::{Address, Inventory, Link, LinkKind, Route},
     options::{Options, XdpMode},

@@ -1,32 +1,35 @@
-//! The HTTP servers: /healthz and /livez for load balancers and the kubelet, /metrics
-//! and /proxyMode for operators (rules J10–J18).
+//! What this node's health is, and the HTTP servers that tell of it (rules J1–J18).
+//!
+//! Load balancers ask /healthz and the health-check node ports of Services, the kubelet
+//! /livez, operators /metrics. Inputs: changes that arrive and are programmed, this node's
+//! standing, what Services need. Nothing here decides what is programmed.
+
+mod listen;
+mod routes;
+mod services;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
-use axum::{
-    Router,
-    extract::State,
-    http::{HeaderName, StatusCode, header},
-    response::{IntoResponse, Response},
-    routing::get,
-};
-use metrics_exporter_prometheus::PrometheusHandle;
-use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
+pub(crate) use listen::warn_of;
+pub use listen::{RETRY, listen};
+pub use routes::{Refresh, health_routes, metrics_routes};
+pub use services::{Failure, HealthChecks};
 
-use crate::{datapath::now_unix_ns, metrics};
+use crate::{datapath::now_unix_ns, model::Standing};
 
 /// What the servers report. Times are nanoseconds since the Unix epoch, 0 is "none".
+///
+/// Both families are written by one reconciliation, so they are well or ill together
+/// (rule M2).
 #[derive(Debug)]
 pub struct Health {
     synced: AtomicBool,
     eligible: AtomicBool,
+    /// Whether a node of which nothing is known is eligible.
+    unknown_is_eligible: bool,
     oldest_queued_at: AtomicU64,
     last_updated_at: AtomicU64,
     stale_after: Duration,
@@ -34,10 +37,15 @@ pub struct Health {
 
 impl Health {
     /// Not synced yet. Unhealthy once a change has waited for `stale_after` (rule J13).
-    pub fn new(stale_after: Duration) -> Self {
+    ///
+    /// Where a control plane says what is to become of nodes, one that it has not spoken of
+    /// is not eligible (rule J12); where there is none, as with objects from files, nobody
+    /// could ever say it: there, `unknown_is_eligible`.
+    pub fn new(stale_after: Duration, unknown_is_eligible: bool) -> Self {
         Self {
             synced: AtomicBool::new(false),
-            eligible: AtomicBool::new(true),
+            eligible: AtomicBool::new(unknown_is_eligible),
+            unknown_is_eligible,
             oldest_queued_at: AtomicU64::new(0),
             last_updated_at: AtomicU64::new(0),
             stale_after,
@@ -61,137 +69,80 @@ impl Health {
         self.synced.store(true, Ordering::Relaxed);
     }
 
-    /// Whether everything was programmed once and no change waits too long.
-    pub fn is_healthy(&self) -> bool {
+    /// This node now stands so.
+    pub fn stands(&self, standing: Standing) {
+        let eligible = match standing {
+            Standing::Unknown => self.unknown_is_eligible,
+            Standing::Staying => true,
+            Standing::Leaving => false,
+        };
+        if self.eligible.swap(eligible, Ordering::Relaxed) != eligible {
+            tracing::info!(eligible, ?standing, "load balancers are told of this node");
+        }
+    }
+
+    /// Whether no change waits too long. A proxy that waits for its first objects lives: to
+    /// restart it would not bring them.
+    pub fn is_alive(&self) -> bool {
         let queued_at = self.oldest_queued_at.load(Ordering::Relaxed);
         let waited = now_unix_ns().saturating_sub(queued_at);
-        let stale = queued_at != 0 && u128::from(waited) > self.stale_after.as_nanos();
-        self.synced.load(Ordering::Relaxed) && !stale
+        queued_at == 0 || u128::from(waited) <= self.stale_after.as_nanos()
     }
 
-    fn answer(&self, livez: bool) -> Response {
-        let healthy = self.is_healthy();
-        let eligible = self.eligible.load(Ordering::Relaxed);
-        let now = now_unix_ns();
-        // A healthy proxy is up to date by definition (rule J14).
-        let updated = if healthy {
-            now
-        } else {
-            self.last_updated_at.load(Ordering::Relaxed)
-        };
-        let family = json!({ "lastUpdated": rfc3339(updated), "healthy": healthy });
-        let mut body = json!({
-            "lastUpdated": rfc3339(updated),
-            "currentTime": rfc3339(now),
-            "healthy": healthy,
-            "status": { "IPv4": family, "IPv6": family },
-        });
-        if !livez && let Some(body) = body.as_object_mut() {
-            body.insert("nodeEligible".into(), eligible.into());
-        }
-        let ok = healthy && (livez || eligible);
-        let code = if ok {
-            StatusCode::OK
-        } else {
-            StatusCode::SERVICE_UNAVAILABLE
-        };
-        metrics::answered(livez, code.as_u16());
-        let headers = [
-            (header::CONTENT_TYPE, "application/json"),
-            (HeaderName::from_static("x-content-type-options"), "nosniff"),
-        ];
-        (code, headers, body.to_string()).into_response()
+    /// Whether everything was programmed once and no change waits too long.
+    pub fn is_healthy(&self) -> bool {
+        self.synced.load(Ordering::Relaxed) && self.is_alive()
     }
-}
 
-/// /healthz and /livez.
-pub fn health_routes(health: Arc<Health>) -> Router {
-    Router::new()
-        .route(
-            "/healthz",
-            get(|State(health): State<Arc<Health>>| async move { health.answer(false) }),
-        )
-        .route(
-            "/livez",
-            get(|State(health): State<Arc<Health>>| async move { health.answer(true) }),
-        )
-        .with_state(health)
-}
+    /// Whether load balancers may choose this node.
+    pub fn is_eligible(&self) -> bool {
+        self.eligible.load(Ordering::Relaxed)
+    }
 
-/// Asks the owner of the maps to read their counters, and to say when that is done.
-pub type Refresh = mpsc::Sender<oneshot::Sender<()>>;
-
-/// /metrics, /proxyMode and /healthz.
-pub fn metrics_routes(handle: PrometheusHandle, refresh: Refresh) -> Router {
-    Router::new()
-        .route(
-            "/metrics",
-            get(move || async move {
-                let (done, read) = oneshot::channel();
-                if refresh.send(done).await.is_ok() {
-                    let _ = read.await;
-                }
-                (
-                    [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
-                    handle.render(),
-                )
-            }),
-        )
-        .route("/proxyMode", get(|| async { "ebpf" }))
-        .route("/healthz", get(|| async { "ok" }))
-}
-
-/// RFC 3339 in UTC.
-fn rfc3339(unix_ns: u64) -> String {
-    jiff::Timestamp::from_nanosecond(i128::from(unix_ns))
-        .unwrap_or_default()
-        .to_string()
+    /// When everything was programmed.
+    fn last_updated_at(&self) -> u64 {
+        self.last_updated_at.load(Ordering::Relaxed)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn unsynced_is_unhealthy() {
-        let health = Health::new(Duration::from_secs(60));
-        assert!(!health.is_healthy());
-        assert_eq!(
-            health.answer(false).status(),
-            StatusCode::SERVICE_UNAVAILABLE
-        );
-        health.updated();
-        assert_eq!(health.answer(false).status(), StatusCode::OK);
-    }
+    const MINUTE: Duration = Duration::from_secs(60);
 
     #[test]
-    fn change_that_waits_too_long_is_unhealthy_until_it_is_written() {
-        let health = Health::new(Duration::ZERO);
-        health.updated();
-        health.queued();
-        std::thread::sleep(Duration::from_millis(2));
+    fn unsynced_is_alive_but_not_healthy() {
+        let health = Health::new(MINUTE, true);
+        assert!(health.is_alive());
         assert!(!health.is_healthy());
         health.updated();
         assert!(health.is_healthy());
     }
 
     #[test]
-    fn node_eligibility_counts_for_healthz_only() {
-        let health = Health::new(Duration::from_secs(60));
+    fn change_that_waits_too_long_is_unhealthy_until_it_is_written() {
+        let health = Health::new(Duration::ZERO, true);
         health.updated();
-        health.eligible.store(false, Ordering::Relaxed);
-        assert_eq!(
-            health.answer(false).status(),
-            StatusCode::SERVICE_UNAVAILABLE
-        );
-        assert_eq!(health.answer(true).status(), StatusCode::OK);
+        health.queued();
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(!health.is_healthy());
+        assert!(!health.is_alive());
+        health.updated();
+        assert!(health.is_healthy());
     }
 
     #[test]
-    fn times_are_rfc3339() {
-        assert_eq!(
-            rfc3339(1_700_000_000_123_000_000),
-            "2023-11-14T22:13:20.123Z"
-        );
+    fn node_of_which_nothing_is_known_is_eligible_only_without_a_control_plane() {
+        for unknown_is_eligible in [false, true] {
+            let health = Health::new(MINUTE, unknown_is_eligible);
+            assert_eq!(health.is_eligible(), unknown_is_eligible);
+            health.stands(Standing::Staying);
+            assert!(health.is_eligible());
+            health.stands(Standing::Leaving);
+            assert!(!health.is_eligible());
+            health.stands(Standing::Unknown);
+            assert_eq!(health.is_eligible(), unknown_is_eligible);
+        }
     }
 }

@@ -11,6 +11,7 @@ pub mod daemon;
 pub mod datapath;
 pub mod desired;
 pub mod devices;
+pub mod events;
 pub mod exit;
 pub mod health;
 pub mod kernel;

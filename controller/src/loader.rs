@@ -186,8 +186,9 @@ impl Programs {
 
     /// Puts every socket program into force at `cgroup`: links that are pinned are updated in
     /// place, so that there is no instant without a program; missing ones, and those
-    /// at another cgroup, are made and pinned.
-    pub fn attach(&mut self, pins: &Pins, cgroup: &Cgroup) -> Result<(), LoadError> {
+    /// at another cgroup, are made and pinned. Returns how many were made.
+    pub fn attach(&mut self, pins: &Pins, cgroup: &Cgroup) -> Result<usize, LoadError> {
+        let mut made = 0;
         for name in PROGRAMS {
             let path = pins.link(name);
             if self.update(name, &path, cgroup)? {
@@ -203,8 +204,28 @@ impl Programs {
                 what: path.display().to_string(),
                 source: source.into(),
             })?;
+            made += 1;
         }
-        Ok(())
+        Ok(made)
+    }
+
+    /// Pins the maps again whose pins are not in `epoch_dir` any more; returns how many.
+    pub fn repin(&self, epoch_dir: &Path) -> Result<usize, LoadError> {
+        let mut made = 0;
+        for name in map::ALL {
+            let path = epoch_dir.join(name);
+            let Some(map) = self.ebpf.map(name).filter(|_| !path.exists()) else {
+                continue;
+            };
+            let failed = |source| LoadError::Pin {
+                what: path.display().to_string(),
+                source,
+            };
+            fs::create_dir_all(epoch_dir).map_err(|error| failed(error.into()))?;
+            map.pin(&path).map_err(|error| failed(error.into()))?;
+            made += 1;
+        }
+        Ok(made)
     }
 
     /// Updates a pinned link; `false` if there is none at this cgroup.

@@ -1,29 +1,26 @@
 //! Metric names, in one place.
 //!
 //! kube-proxy's names (prefix `kubeproxy_`) are kept for what both measure, so that
-//! existing dashboards and alerts go on working (rules J19–J22); ours have the prefix
-//! `lb_`. Families are programmed together, so both labels carry the same figures.
+//! existing dashboards and alerts go on working (rules J19–J25); ours have the prefix
+//! `lb_`.
 
 use std::time::Duration;
 
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::{
-    datapath::{Datapath, network::report::DeviceReport},
+    datapath::{Datapath, Repairs, network::report::DeviceReport},
     plan::Usage,
     reconcile::Outcome,
 };
 
 mod conntrack;
+mod sync;
 
 pub(crate) use conntrack::collected;
+pub(crate) use sync::{observed, settled};
 
-const SYNC_DURATION: &str = "kubeproxy_sync_proxy_rules_duration_seconds";
-const SYNC_TIMESTAMP: &str = "kubeproxy_sync_proxy_rules_last_timestamp_seconds";
-const QUEUED_TIMESTAMP: &str = "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds";
-const SERVICE_CHANGES: &str = "kubeproxy_sync_proxy_rules_service_changes_total";
-const ENDPOINT_CHANGES: &str = "kubeproxy_sync_proxy_rules_endpoint_changes_total";
 const HEALTHZ: &str = "kubeproxy_proxy_healthz_total";
 const LIVEZ: &str = "kubeproxy_proxy_livez_total";
 const SYNCS: &str = "lb_syncs_total";
@@ -34,6 +31,7 @@ const MAP_CAPACITY: &str = "lb_map_capacity_entries";
 const CONNECTIONS: &str = "lb_connections_total";
 const SOURCE_UP: &str = "lb_source_up";
 const DEVICES: &str = "lb_device_info";
+const REATTACHED: &str = "lb_reattached_total";
 const STALE_SOCKETS: &str = "lb_stale_udp_sockets_total";
 
 /// kube-proxy's buckets: 1 ms, doubling fifteen times (rule J19).
@@ -43,31 +41,22 @@ fn duration_buckets() -> Vec<f64> {
 
 /// Installs the recorder; the handle renders the text format.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
-    let handle = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Full(SYNC_DURATION.into()), &duration_buckets())?
-        .set_buckets_for_metric(
-            Matcher::Full(conntrack::RECONCILER_DURATION.into()),
-            &duration_buckets(),
-        )?
-        .set_buckets_for_metric(
-            Matcher::Full(conntrack::RUN_DURATION.into()),
-            &duration_buckets(),
-        )?
+    let mut builder = PrometheusBuilder::new();
+    for name in [
+        sync::DURATION,
+        sync::FULL_DURATION,
+        sync::PARTIAL_DURATION,
+        conntrack::RECONCILER_DURATION,
+        conntrack::RUN_DURATION,
+    ] {
+        let name = Matcher::Full(name.into());
+        builder = builder.set_buckets_for_metric(name, &duration_buckets())?;
+    }
+    let name = Matcher::Full(sync::NETWORK_PROGRAMMING.into());
+    let handle = builder
+        .set_buckets_for_metric(name, &sync::network_programming_buckets())?
         .install_recorder()?;
-    describe_histogram!(
-        SYNC_DURATION,
-        "Time that one reconciliation took, in seconds"
-    );
-    describe_gauge!(
-        SYNC_TIMESTAMP,
-        "When the last reconciliation succeeded, in Unix seconds"
-    );
-    describe_gauge!(
-        QUEUED_TIMESTAMP,
-        "When the last change arrived, in Unix seconds"
-    );
-    describe_counter!(SERVICE_CHANGES, "Events about Services");
-    describe_counter!(ENDPOINT_CHANGES, "Events about EndpointSlices");
+    sync::describe();
     describe_counter!(HEALTHZ, "Answers of /healthz by status code");
     describe_counter!(LIVEZ, "Answers of /livez by status code");
     describe_counter!(SYNCS, "Reconciliations by result");
@@ -85,33 +74,21 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     );
     describe_gauge!(SOURCE_UP, "1 while the source of objects can be reached");
     describe_counter!(
+        REATTACHED,
+        "What was missing and was put back: programs at sockets or devices, pins of maps"
+    );
+    describe_counter!(
         STALE_SOCKETS,
         "Connected UDP sockets of gone backends, by what was done"
     );
     conntrack::describe();
+    repaired(Repairs::default());
     Ok(handle)
-}
-
-/// A change arrived.
-pub fn observed(service: bool) {
-    counter!(if service {
-        SERVICE_CHANGES
-    } else {
-        ENDPOINT_CHANGES
-    })
-    .increment(1);
-    gauge!(QUEUED_TIMESTAMP).set(crate::datapath::now_unix_ns() as f64 / 1e9);
 }
 
 /// A reconciliation ended.
 pub(crate) fn reconciled(took: Duration, outcome: &Outcome, ok: bool) {
-    for family in ["IPv4", "IPv6"] {
-        histogram!(SYNC_DURATION, "ip_family" => family).record(took.as_secs_f64());
-        if ok {
-            gauge!(SYNC_TIMESTAMP, "ip_family" => family)
-                .set(crate::datapath::now_unix_ns() as f64 / 1e9);
-        }
-    }
+    sync::reconciled(took, outcome, ok);
     counter!(SYNCS, "result" => if ok { "ok" } else { "error" }).increment(1);
     counter!(WRITES).increment(outcome.writes as u64);
 }
@@ -119,6 +96,17 @@ pub(crate) fn reconciled(took: Duration, outcome: &Outcome, ok: bool) {
 /// Maps were replaced by larger ones.
 pub(crate) fn grown() {
     counter!(GROWTHS).increment(1);
+}
+
+/// Something was missing and is there again (rule K5).
+pub(crate) fn repaired(repairs: Repairs) {
+    for (what, number) in [
+        ("sockets", repairs.sockets),
+        ("devices", repairs.devices),
+        ("maps", repairs.maps),
+    ] {
+        counter!(REATTACHED, "what" => what).increment(number as u64);
+    }
 }
 
 /// Whether the source of objects can be reached.

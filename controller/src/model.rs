@@ -175,6 +175,8 @@ pub struct Service {
     pub pinned_len: Option<u32>,
     /// Forwarding mode that an annotation asks for.
     pub forwarding: Option<ForwardingMode>,
+    /// `spec.healthCheckNodePort`; 0 is none (rule J1).
+    pub health_check_node_port: u16,
     /// `spec.ports`, in their order.
     pub ports: Vec<ServicePort>,
 }
@@ -259,6 +261,20 @@ pub struct NodeInfo {
     pub primary_v4: Option<Ipv4Addr>,
     /// Its primary IPv6 address (rule L2).
     pub primary_v6: Option<Ipv6Addr>,
+    /// Whether load balancers should choose this node.
+    pub standing: Standing,
+}
+
+/// What the Node object says to load balancers outside (rule J12).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// There is no Node object, or it has not been seen yet.
+    #[default]
+    Unknown,
+    /// The node stays.
+    Staying,
+    /// The node is being deleted, or an autoscaler is about to delete it.
+    Leaving,
 }
 
 impl NodeInfo {
@@ -268,6 +284,12 @@ impl NodeInfo {
             Family::V4 => self.primary_v4.map(IpAddr::V4),
             Family::V6 => self.primary_v6.map(IpAddr::V6),
         }
+    }
+
+    /// Whether Services are programmed alike: only load balancers ask for the standing.
+    pub fn programs_like(&self, other: &Self) -> bool {
+        let without_standing = |node: &Self| (node.zone.clone(), node.primary_v4, node.primary_v6);
+        without_standing(self) == without_standing(other)
     }
 }
 
@@ -293,6 +315,9 @@ pub enum Event {
     Service(ObjectName, Option<Service>),
     /// An EndpointSlice is now so, or is not (any more) one that the proxy handles.
     EndpointSlice(ObjectName, Option<EndpointSlice>),
+    /// What the next event of this EndpointSlice says began at this time, in nanoseconds
+    /// since the Unix epoch (rule J21).
+    Triggered(ObjectName, u64),
     /// This node is now so.
     Node(NodeInfo),
 }

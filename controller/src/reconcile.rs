@@ -6,7 +6,11 @@
 
 mod active;
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Instant,
+};
 
 use tracing::info;
 
@@ -14,11 +18,11 @@ use self::active::Active;
 
 use crate::{
     apply::ApplyError,
-    datapath::{Datapath, DatapathError, Place, now_unix_ns},
-    desired::{DesiredService, desired},
+    datapath::{Datapath, DatapathError, Place, Repairs, now_unix_ns},
+    desired::{DesiredService, HealthCheck, NoLocal, desired, health_check},
     devices::Inventory,
     metrics,
-    model::{Event, ObjectName, Settings},
+    model::{Event, Family, ObjectName, Settings},
     plan::{Batch, GoneBackend, Planner, Retired, Usage, needs},
     store::Store,
     sys,
@@ -45,6 +49,17 @@ pub struct Outcome {
     pub writes: usize,
     /// UDP backends that no longer serve (rule I7).
     pub gone: Vec<GoneBackend>,
+    /// Whether every Service was planned.
+    pub full: bool,
+    /// Whether [`Reconciler::health_checks`] is another than the last time.
+    pub health_checks: bool,
+    /// Services of which not everything fits into a map, and that map, as far as it was
+    /// not so before.
+    pub starved: Vec<(ObjectName, &'static str)>,
+    /// When the changes of EndpointSlices began that are in force now (rule J21).
+    pub triggers: Vec<(Family, u64)>,
+    /// Service ports that a policy keeps from serving here (rule J24).
+    pub no_local: NoLocal,
 }
 
 /// See the module's documentation.
@@ -59,6 +74,12 @@ pub struct Reconciler {
     unfinished: BTreeSet<ObjectName>,
     /// Gone backends that nobody was told of, because a later write failed.
     gone: Vec<GoneBackend>,
+    /// Servers that Services need on this node.
+    health_checks: BTreeMap<ObjectName, HealthCheck>,
+    /// Somebody has to be told of them.
+    health_checks_changed: bool,
+    /// Changes that are not in force yet.
+    triggers: Vec<(Family, u64)>,
     synced_once: bool,
 }
 
@@ -95,6 +116,9 @@ impl Reconciler {
             active,
             unfinished: BTreeSet::new(),
             gone: Vec::new(),
+            health_checks: BTreeMap::new(),
+            health_checks_changed: false,
+            triggers: Vec::new(),
             synced_once: false,
         })
     }
@@ -121,6 +145,12 @@ impl Reconciler {
         Ok(())
     }
 
+    /// Puts back what others have taken away from the datapath (rule K5).
+    pub fn repair(&mut self) -> Result<Repairs, DatapathError> {
+        let active = self.active.as_mut();
+        active.map_or_else(|| Ok(Repairs::default()), |a| a.datapath.repair())
+    }
+
     /// Whether a reconciliation would do anything.
     pub fn has_work(&self) -> bool {
         self.store.synced()
@@ -136,6 +166,18 @@ impl Reconciler {
     /// Whether everything has been listed and programmed at least once.
     pub fn synced(&self) -> bool {
         self.synced_once
+    }
+
+    /// The servers that Services need on this node (rule J1).
+    pub fn health_checks(&self) -> &BTreeMap<ObjectName, HealthCheck> {
+        &self.health_checks
+    }
+
+    /// Where these servers listen (rule J7).
+    pub fn health_check_addresses(&self) -> Vec<IpAddr> {
+        let active = self.active.as_ref().map(|active| active.datapath.place());
+        let place = self.place.as_ref().or(active);
+        place.map_or_else(Vec::new, |place| place.network.health_check_addresses())
     }
 
     /// The datapath, once there is one.
@@ -198,12 +240,14 @@ impl Reconciler {
         let mut outcome = Outcome::default();
         let result = self.reconcile_into(&mut outcome);
         self.write_status(result.is_ok());
-        metrics::reconciled(started.elapsed(), &outcome, result.is_ok());
         self.gone.append(&mut outcome.gone);
-        result.map(|()| {
+        if result.is_ok() {
             outcome.gone = std::mem::take(&mut self.gone);
-            outcome
-        })
+            outcome.triggers = std::mem::take(&mut self.triggers);
+            outcome.health_checks = std::mem::take(&mut self.health_checks_changed);
+        }
+        metrics::reconciled(started.elapsed(), &outcome, result.is_ok());
+        result.map(|()| outcome)
     }
 
     fn reconcile_into(&mut self, outcome: &mut Outcome) -> Result<(), ReconcileError> {
@@ -218,6 +262,9 @@ impl Reconciler {
                 names.extend(active.planner.programmed().cloned());
             }
         }
+        self.triggers.append(&mut self.store.take_triggers());
+        outcome.full = self.store.services().all(|(name, _)| names.contains(name));
+        self.check_health(&names);
         if let Some(place) = self.place.take() {
             self.create(place, &names)?;
         }
@@ -233,6 +280,27 @@ impl Reconciler {
             sys::release_free_memory();
         }
         Ok(())
+    }
+
+    /// Works out which servers `names` need; they are told of after the datapath (rule K9).
+    fn check_health(&mut self, names: &BTreeSet<ObjectName>) {
+        for name in names {
+            let wanted = self.store.service(name).and_then(|service| {
+                // Most Services need none.
+                let slices = match service.health_check_node_port {
+                    0 => Vec::new(),
+                    _ => self.store.slices_of(name),
+                };
+                health_check(service, &slices)
+            });
+            if self.health_checks.get(name) != wanted.as_ref() {
+                self.health_checks_changed = true;
+                match wanted {
+                    Some(wanted) => self.health_checks.insert(name.clone(), wanted),
+                    None => self.health_checks.remove(name),
+                };
+            }
+        }
     }
 
     /// Creates a datapath with room for `names`; it takes no traffic yet.
@@ -270,7 +338,8 @@ impl Reconciler {
         let result = active.run(&desired_of, &mut again, outcome);
         self.unfinished = again;
         result?;
-        active.report_starved(&was_starved);
+        outcome.starved = active.newly_starved(&was_starved);
+        outcome.no_local = active.no_local.total();
         if let Some(orphans) = active.orphans.take() {
             let mut batch = Batch::default();
             active.planner.sweep(orphans, &mut batch);

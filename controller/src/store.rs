@@ -19,7 +19,7 @@ use std::{
 use listing::Listing;
 use slices::Slices;
 
-use crate::model::{EndpointSlice, Event, Kind, NodeInfo, ObjectName, Service};
+use crate::model::{EndpointSlice, Event, Family, Kind, NodeInfo, ObjectName, Service};
 
 /// Services, their EndpointSlices, and this node.
 #[derive(Debug, Default)]
@@ -30,6 +30,9 @@ pub struct Store {
     service_listing: Listing,
     slice_listing: Listing,
     dirty: BTreeSet<ObjectName>,
+    /// When the change began that the next event of a slice tells of.
+    trigger: Option<(ObjectName, u64)>,
+    triggers: Vec<(Family, u64)>,
 }
 
 impl Store {
@@ -63,8 +66,15 @@ impl Store {
             }
             Event::EndpointSlice(name, slice) => {
                 self.slice_listing.seen(&name);
-                self.set_slice(name, slice);
+                let trigger = self.trigger.take().filter(|(slice, _)| *slice == name);
+                let family = slice.as_ref().map(|slice| slice.family);
+                if self.set_slice(name, slice)
+                    && let (Some((_, at)), Some(family)) = (trigger, family)
+                {
+                    self.triggers.push((family, at));
+                }
             }
+            Event::Triggered(slice, at) => self.trigger = Some((slice, at)),
             Event::Node(node) => self.set_node(node),
         }
     }
@@ -84,6 +94,12 @@ impl Store {
     /// Whether [`Store::take_dirty`] would return anything.
     pub fn has_dirty(&self) -> bool {
         !self.dirty.is_empty()
+    }
+
+    /// When the changes of EndpointSlices began that came since the last call, as far as
+    /// that is known, in nanoseconds since the Unix epoch (rule J21).
+    pub fn take_triggers(&mut self) -> Vec<(Family, u64)> {
+        mem::take(&mut self.triggers)
     }
 
     /// The Service of that name.
@@ -123,19 +139,23 @@ impl Store {
         self.dirty.insert(name);
     }
 
-    fn set_slice(&mut self, name: ObjectName, slice: Option<EndpointSlice>) {
+    /// Whether a Service is touched by it.
+    fn set_slice(&mut self, name: ObjectName, slice: Option<EndpointSlice>) -> bool {
+        let mut touched = false;
         for service in self.slices.set(name, slice).into_iter().flatten() {
             if self.services.contains_key(&service) {
                 self.dirty.insert(service);
+                touched = true;
             }
         }
+        touched
     }
 
     /// Rule D7.
     fn set_node(&mut self, node: NodeInfo) {
-        if self.node != node {
-            self.node = node;
+        if !self.node.programs_like(&node) {
             self.dirty.extend(self.services.keys().cloned());
         }
+        self.node = node;
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     convert::Interner,
     model::{
         Endpoint, EndpointSlice, Event, Family, Kind, NodeHint, NodeInfo, ObjectName, Protocol,
-        Service, ServicePort, ServiceType, SlicePort, TrafficPolicy,
+        Service, ServicePort, ServiceType, SlicePort, Standing, TrafficPolicy,
     },
 };
 
@@ -34,6 +34,7 @@ pub fn events(services: usize, endpoints: usize) -> impl Iterator<Item = Event> 
     let kinds = [Kind::Services, Kind::EndpointSlices];
     let node = Event::Node(NodeInfo {
         zone: Some(zone(0).into()),
+        standing: Standing::Staying,
         ..NodeInfo::default()
     });
     let objects = (0..services).flat_map(move |service| {
@@ -132,6 +133,7 @@ fn service_record(service: usize, interner: &mut Interner) -> Service {
         affinity_secs: None,
         pinned_len: None,
         forwarding: None,
+        health_check_node_port: 0,
         ports: vec![ServicePort {
             name: interner.intern("http"),
             protocol: Protocol::Tcp,

@@ -5,16 +5,17 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 use lb_controller::{
-    config::{Cli, Command, LogFormat},
+    config::{Cli, Command, LogFormat, effective},
     daemon::{self, DaemonError},
     exit::sentence,
 };
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     if let Command::Completion { shell } = cli.command {
         clap_complete::generate(
             shell,
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
         eprintln!("lb-controller: --log {:?}: {error}", cli.log);
         return ExitCode::from(2);
     }
-    match execute(&cli.command) {
+    match execute(&cli.command, effective(&matches)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("lb-controller: {}", sentence(&error));
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn execute(command: &Command) -> Result<(), DaemonError> {
+fn execute(command: &Command, in_force: serde_json::Value) -> Result<(), DaemonError> {
     match command {
         Command::Run(options) => {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -47,7 +48,7 @@ fn execute(command: &Command) -> Result<(), DaemonError> {
                 what: "cannot start the runtime".into(),
                 source,
             })?;
-            let result = runtime.block_on(daemon::run(options));
+            let result = runtime.block_on(daemon::run(options, in_force));
             // Watches end with the process: nothing is worth waiting for.
             runtime.shutdown_background();
             result

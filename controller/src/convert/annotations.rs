@@ -1,4 +1,4 @@
-//! Annotations that this proxy itself defines.
+//! Annotations: those that this proxy defines, and one of the control plane's.
 #![forbid(unsafe_code)]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -12,6 +12,9 @@ pub const TABLE_LENGTH: &str = "lb/maglev-table-length";
 /// Chooses how packets from outside reach backends on other nodes: `snat`, `dsr` or
 /// `hybrid`. Without it the node's default counts.
 pub const FORWARDING_MODE: &str = "lb/forwarding-mode";
+
+/// When the change of a Service or a pod happened that led to an EndpointSlice.
+const LAST_CHANGE_TRIGGER: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
 /// The largest length that can be pinned, 4 MiB of table: an annotation is open to
 /// everyone who may edit a Service, and every node pays for it.
@@ -53,6 +56,12 @@ pub(super) fn forwarding_mode(
             );
         })
         .ok()
+}
+
+/// Nanoseconds since the Unix epoch; `None` if it is not known.
+pub(super) fn last_change_trigger(metadata: &ObjectMeta) -> Option<u64> {
+    let at: jiff::Timestamp = value(metadata, LAST_CHANGE_TRIGGER)?.parse().ok()?;
+    at.as_nanosecond().try_into().ok()
 }
 
 fn value<'a>(metadata: &'a ObjectMeta, annotation: &str) -> Option<&'a str> {

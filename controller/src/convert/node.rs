@@ -6,7 +6,10 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::Node;
 
 use super::{Interner, address, label_of};
-use crate::model::NodeInfo;
+use crate::model::{NodeInfo, Standing};
+
+/// Set by the cluster autoscaler on nodes that it is about to delete.
+const DELETION_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
@@ -23,6 +26,19 @@ pub(super) fn convert(object: &Node, interner: &mut Interner) -> NodeInfo {
             IpAddr::V4(_) => None,
             IpAddr::V6(addr) => Some(addr),
         }),
+        standing: standing(object),
+    }
+}
+
+/// Rule J12.
+fn standing(object: &Node) -> Standing {
+    let taints = object.spec.as_ref().and_then(|spec| spec.taints.as_deref());
+    let mut taints = taints.unwrap_or(&[]).iter();
+    let doomed = taints.any(|taint| taint.key == DELETION_TAINT);
+    if doomed || object.metadata.deletion_timestamp.is_some() {
+        Standing::Leaving
+    } else {
+        Standing::Staying
     }
 }
 

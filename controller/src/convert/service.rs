@@ -53,6 +53,7 @@ pub(super) fn convert(
         affinity_secs: affinity_secs(object, spec),
         pinned_len: annotations::table_length(&service.metadata, object),
         forwarding: annotations::forwarding_mode(&service.metadata, object),
+        health_check_node_port: health_check_node_port(object, spec),
         ports: service_ports(object, spec, interner),
     })
 }
@@ -148,6 +149,18 @@ fn affinity_secs(object: &ObjectName, spec: &v1::ServiceSpec) -> Option<u32> {
         tracing::warn!(%object, seconds, usable, "session-affinity time-out out of range");
     }
     Some(usable)
+}
+
+/// A load balancer that must find the endpoints' nodes cannot without it (rule J9).
+fn health_check_node_port(object: &ObjectName, spec: &v1::ServiceSpec) -> u16 {
+    let value = spec.health_check_node_port.unwrap_or(0);
+    let number = ports::number(value);
+    let needed = spec.type_.as_deref() == Some("LoadBalancer")
+        && policy(spec.external_traffic_policy.as_deref()) == TrafficPolicy::Local;
+    if number.is_none() && (needed || value != 0) {
+        tracing::warn!(%object, value, "the Service has no usable healthCheckNodePort");
+    }
+    number.unwrap_or(0)
 }
 
 /// The ports that can be used. Of two with one number and protocol, or with one name

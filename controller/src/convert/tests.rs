@@ -6,7 +6,7 @@ mod service;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::Family;
+use crate::model::{Family, Standing};
 
 const NODE: &str = "node-1";
 
@@ -29,6 +29,7 @@ fn d4_only_this_nodes_zone_counts_and_an_empty_one_is_none() {
     let zone = |zone: Option<&str>| {
         Some(Event::Node(NodeInfo {
             zone: zone.map(Into::into),
+            standing: Standing::Staying,
             ..NodeInfo::default()
         }))
     };
@@ -74,6 +75,31 @@ fn l2_the_primary_address_of_a_family_is_the_first_internal_else_external_one() 
         [None, None]
     );
     assert_eq!(primary(json!(null)), [None, None]);
+}
+
+#[test]
+fn j12_a_node_leaves_when_it_is_deleted_or_an_autoscaler_is_about_to() {
+    let standing = |patch: Value| {
+        let mut object = json!({"metadata": {"name": NODE}, "spec": {}});
+        merge(&mut object, &patch);
+        match converter().node(&serde_json::from_value(object).unwrap()) {
+            Some(Event::Node(node)) => node.standing,
+            other => panic!("{other:?}"),
+        }
+    };
+    let tainted = |key: &str| json!({"spec": {"taints": [{"key": key, "effect": "NoSchedule"}]}});
+    assert_eq!(standing(json!({})), Standing::Staying);
+    let unschedulable = tainted("node.kubernetes.io/unschedulable");
+    assert_eq!(standing(unschedulable), Standing::Staying);
+    let doomed = tainted("ToBeDeletedByClusterAutoscaler");
+    assert_eq!(standing(doomed), Standing::Leaving);
+    let deleted = json!({"name": NODE, "deletionTimestamp": "2026-01-01T00:00:00Z"});
+    assert_eq!(standing(json!({ "metadata": deleted })), Standing::Leaving);
+    let gone = serde_json::from_value(json!({"name": NODE})).unwrap();
+    let Some(Event::Node(node)) = converter().node_deleted(&gone) else {
+        panic!("the Node is this one");
+    };
+    assert_eq!(node.standing, Standing::Unknown);
 }
 
 #[test]

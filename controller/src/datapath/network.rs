@@ -18,8 +18,8 @@ use super::{Datapath, DatapathError, now_monotonic_ns};
 use crate::{
     apply::ApplyError,
     devices::{
-        Inventory, LinkKind, NodeDevice, Options, attachments, classify, config, node_addresses,
-        preflight, release, reserve, snat_ports,
+        Inventory, LinkKind, NodeDevice, Options, attachments, classify, config,
+        health_check_addresses, node_addresses, preflight, release, reserve, snat_ports,
     },
     loader::DeviceLinks,
     maps::{Access, HashTable, Maps},
@@ -87,6 +87,11 @@ impl Network {
             self.devices = classify(&self.inventory, &self.options);
             self.stale = true;
         }
+    }
+
+    /// Where health-check node ports are answered (rule J7).
+    pub fn health_check_addresses(&self) -> Vec<IpAddr> {
+        health_check_addresses(&self.inventory, &self.options)
     }
 
     /// Reserves the ports of SNAT, and says what is in the way of packets.
@@ -172,7 +177,7 @@ impl Datapath {
         self.place.network.observe(inventory);
         self.write_network()?;
         if self.published {
-            self.attach_to_devices()?;
+            let _ = self.attach_to_devices()?;
         }
         Ok(())
     }
@@ -195,12 +200,14 @@ impl Datapath {
         self.place.network.write(&self.maps)
     }
 
-    /// Brings attachments at devices in step; the maps have been written.
-    pub(super) fn attach_to_devices(&mut self) -> Result<(), DatapathError> {
+    /// Brings attachments at devices in step; the maps have been written. Returns how many
+    /// were made again that somebody else had taken away.
+    pub(super) fn attach_to_devices(&mut self) -> Result<usize, DatapathError> {
         let network = &mut self.place.network;
         let wanted = attachments(&network.devices, &network.options);
         let pins = &self.place.pins;
-        self.programs
+        let made_again = self
+            .programs
             .attach_to_devices(pins, &wanted, &mut network.links);
         let now = report::reports(&network.devices, &network.options, &network.links);
         report::publish(&network.reports, &now);
@@ -209,7 +216,8 @@ impl Datapath {
         }
         network.reports = now;
         // Where XDP may redirect to depends on where it runs.
-        self.write_network()
+        self.write_network()?;
+        Ok(made_again)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Facts about the desired state; `table` has a row per rule of semantics C and D.
 
 mod build;
+mod health;
 mod outside;
 mod properties;
 mod reference;

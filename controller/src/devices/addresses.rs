@@ -27,6 +27,21 @@ pub enum NodePortAddresses {
 }
 
 impl NodePortAddresses {
+    /// Whether some addresses of a family are left out.
+    fn restricts(&self, is_ipv4: bool) -> bool {
+        match self {
+            Self::All => false,
+            Self::Primary => true,
+            Self::Networks(networks) => {
+                let mut family = networks
+                    .iter()
+                    .filter(|network| network.addr().is_ipv4() == is_ipv4)
+                    .peekable();
+                family.peek().is_some() && family.all(|network| network.prefix_len() != 0)
+            }
+        }
+    }
+
     fn admits(&self, ip: IpAddr, primary: &[IpAddr]) -> bool {
         match self {
             Self::All => true,
@@ -66,6 +81,35 @@ impl FromStr for NodePortAddresses {
             }
         }
     }
+}
+
+/// Where health-check node ports are answered (rule J7): at the unspecified address of each
+/// family that the host has, or at each address where NodePorts are served, if these are
+/// restricted.
+pub fn health_check_addresses(inventory: &Inventory, options: &Options) -> Vec<IpAddr> {
+    let served = node_addresses(inventory, options);
+    let served = |is_ipv4| {
+        let bits = NodeAddress::NODE_PORTS | NodeAddress::LOOPBACK;
+        let of_family = served.iter().filter(move |(ip, flags)| {
+            ip.is_ipv4() == is_ipv4 && !ip.is_unspecified() && *flags & bits != 0
+        });
+        of_family.map(|(ip, _)| *ip).collect::<Vec<_>>()
+    };
+    [true, false]
+        .into_iter()
+        .flat_map(|is_ipv4| {
+            let mut addresses = inventory.addresses.iter();
+            if !addresses.any(|address| address.ip.is_ipv4() == is_ipv4) {
+                Vec::new()
+            } else if options.node_ports.restricts(is_ipv4) {
+                served(is_ipv4)
+            } else if is_ipv4 {
+                vec![Ipv4Addr::UNSPECIFIED.into()]
+            } else {
+                vec![Ipv6Addr::UNSPECIFIED.into()]
+            }
+        })
+        .collect()
 }
 
 /// The contents of `NODE_ADDRESSES`: addresses and their [`NodeAddress`] bits.

@@ -32,13 +32,15 @@ const FILTER_PRIORITY: u16 = 50;
 const FILTER_HANDLE: TcHandle = TcHandle::new(0, 0x6c62);
 
 impl Programs {
-    /// Brings the attachments at devices in step with `wanted`, in its order.
+    /// Brings the attachments at devices in step with `wanted`, in its order. Returns how
+    /// many were made again that somebody else had taken away.
     pub fn attach_to_devices(
         &mut self,
         pins: &Pins,
         wanted: &[Attachment],
         links: &mut DeviceLinks,
-    ) {
+    ) -> usize {
+        let mut made_again = 0;
         let wanted: Vec<_> = wanted
             .iter()
             .map(|attachment| (self.pin_for(attachment), attachment))
@@ -47,7 +49,7 @@ impl Programs {
             .iter()
             .map(|(pin, a)| (pin, a.name.as_str()))
             .collect();
-        links.attached.clear();
+        let before = std::mem::take(&mut links.attached);
         links.refused.retain(|(program, index), refusal| {
             names.contains_key(&DevicePin {
                 index: *index,
@@ -68,13 +70,15 @@ impl Programs {
                 continue;
             }
             match self.put(pins, pin, &attachment.name) {
-                Ok(()) => {
+                Ok(made) => {
+                    made_again += usize::from(made && before.contains(pin));
                     links.refused.remove(&(pin.program, pin.index));
                     links.attached.insert(*pin);
                 }
                 Err(error) => links.refuse(pin, attachment, &error),
             }
         }
+        made_again
     }
 
     fn pin_for(&self, attachment: &Attachment) -> DevicePin {
@@ -91,14 +95,15 @@ impl Programs {
         }
     }
 
-    /// Makes one attachment, or makes sure that it is in force with this program.
-    fn put(&mut self, pins: &Pins, pin: &DevicePin, device: &str) -> Result<(), DeviceError> {
+    /// Makes one attachment, or makes sure that it is in force with this program; whether
+    /// it was made.
+    fn put(&mut self, pins: &Pins, pin: &DevicePin, device: &str) -> Result<bool, DeviceError> {
         if pin.mechanism == Mechanism::Clsact {
             return self.put_filter(pins, pin, device);
         }
         let path = pins.device_link(pin);
         match self.update_device_link(pins, pin) {
-            Ok(true) => return Ok(()),
+            Ok(true) => return Ok(false),
             Ok(false) => {}
             Err(error) => {
                 // A program of the past must not go on with maps of the past.
@@ -111,7 +116,7 @@ impl Programs {
         fs::create_dir_all(dir).map_err(DeviceError::new)?;
         link.pin(&path).map_err(DeviceError::new)?;
         info!(device, %pin, "attached");
-        Ok(())
+        Ok(true)
     }
 
     /// Updates a pinned link; `false` if there is none that is in force.
@@ -163,18 +168,20 @@ impl Programs {
         link.try_into().map_err(no_link)
     }
 
-    /// Puts a classic filter in force, in place of ours if there is one.
+    /// Puts a classic filter in force, in place of ours if there is one; whether there was
+    /// none.
     fn put_filter(
         &mut self,
         pins: &Pins,
         pin: &DevicePin,
         device: &str,
-    ) -> Result<(), DeviceError> {
+    ) -> Result<bool, DeviceError> {
         let path = pins.device_link(pin);
         let program = self.classifier(pin.program)?;
         let replaced = filter(pin.program, device)
             .map_err(DeviceError::new)
             .and_then(|link| program.attach_to_link(link).map_err(DeviceError::new));
+        let made = replaced.is_err();
         let id = if let Ok(id) = replaced {
             id
         } else {
@@ -200,7 +207,8 @@ impl Programs {
         }
         let dir = path.parent().unwrap_or(&path);
         fs::create_dir_all(dir).map_err(DeviceError::new)?;
-        program.pin(&path).map_err(DeviceError::new)
+        program.pin(&path).map_err(DeviceError::new)?;
+        Ok(made)
     }
 
     fn classifier(&mut self, name: &str) -> Result<&mut SchedClassifier, DeviceError> {

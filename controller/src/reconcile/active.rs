@@ -10,7 +10,7 @@ use tracing::{debug, error};
 use super::{Outcome, ReconcileError};
 use crate::{
     datapath::Datapath,
-    desired::DesiredService,
+    desired::{DesiredService, NoLocal, NoLocalTotal},
     metrics,
     model::ObjectName,
     plan::{Batch, NoRoom, Orphans, Planner},
@@ -32,6 +32,8 @@ pub(super) struct Active {
     pub(super) pending: Option<Batch>,
     /// Services of which not everything fits into a map that cannot grow, and that map.
     pub(super) starved: BTreeMap<ObjectName, &'static str>,
+    /// Service ports that a policy keeps from serving here.
+    pub(super) no_local: NoLocalTotal,
     /// Zone id of this node.
     pub(super) zone: u16,
 }
@@ -45,6 +47,7 @@ impl Active {
             orphans,
             pending: None,
             starved: BTreeMap::new(),
+            no_local: NoLocalTotal::default(),
             zone: 0,
         }
     }
@@ -87,6 +90,7 @@ impl Active {
                     }
                     continue;
                 }
+                self.no_local.set(&name, NoLocal::of(&wanted));
                 names.remove(&name);
                 outcome.services += 1;
                 names.append(&mut batch.replan);
@@ -110,14 +114,18 @@ impl Active {
         Ok(())
     }
 
-    /// Says once which Services lack room in maps that cannot grow. They are tried again
-    /// with every change.
-    pub(super) fn report_starved(&self, before: &BTreeMap<ObjectName, &'static str>) {
-        for (service, map) in &self.starved {
-            if before.get(service) != Some(map) {
-                error!(%service, map, "the map is full: what does not fit is not admitted");
-            }
-        }
+    /// Which Services lack room in maps that cannot grow, and did not before: said once.
+    /// They are tried again with every change.
+    pub(super) fn newly_starved(
+        &self,
+        before: &BTreeMap<ObjectName, &'static str>,
+    ) -> Vec<(ObjectName, &'static str)> {
+        let starved = self.starved.iter().map(|(name, map)| (name.clone(), *map));
+        let new = starved.filter(|(name, map)| before.get(name) != Some(map));
+        new.inspect(|(service, map)| {
+            error!(%service, map, "the map is full: what does not fit is not admitted");
+        })
+        .collect()
     }
 
     /// Writes a batch; keeps it for the next time if that fails.

@@ -15,7 +15,7 @@ use std::{
 };
 
 use futures::{FutureExt, StreamExt};
-use kube::Config;
+use kube::{Client, Config};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, timeout_at},
@@ -51,6 +51,12 @@ impl ApiSource {
         })
     }
 
+    /// A client for anything else that the API is told.
+    pub fn client(&self) -> Result<Client, SourceError> {
+        let config = Config::clone(&self.config);
+        connect::client(config, self.kubeconfig.as_deref(), || {})
+    }
+
     pub(super) async fn run(
         self,
         events: mpsc::Sender<Vec<Event>>,
@@ -78,12 +84,13 @@ impl ApiSource {
         }
         let mut changes = watches.all();
         while let Some(change) = changes.next().await {
-            let mut batch: Vec<_> = follower.take_in(change).into_iter().collect();
+            let mut batch = Vec::new();
+            follower.take_in(change, &mut batch);
             // Whatever else is there already belongs to the same batch (rule B12).
             while batch.len() < BATCH
                 && let Some(Some(change)) = changes.next().now_or_never()
             {
-                batch.extend(follower.take_in(change));
+                follower.take_in(change, &mut batch);
             }
             if !batch.is_empty() && events.send(batch).await.is_err() {
                 break;
@@ -117,25 +124,25 @@ impl Follower<'_> {
     /// The Node object, if it comes soon.
     async fn await_node(&mut self, watches: &mut Watches) -> Vec<Event> {
         let deadline = Instant::now() + NODE_WAIT;
+        let mut events = Vec::new();
         while let Ok(Some(change)) = timeout_at(deadline, watches.node.next()).await {
             let settled = matches!(
                 change,
                 Change::Node(_) | Change::NodeListed | Change::Failed { .. }
             );
-            let event = self.take_in(change);
+            self.take_in(change, &mut events);
             if settled {
-                return event.into_iter().collect();
+                break;
             }
         }
-        Vec::new()
+        events
     }
 
-    fn take_in(&mut self, change: Change) -> Option<Event> {
-        if let Change::Failed { what, error } = change {
-            self.note_failure(what, &error);
-            return None;
+    fn take_in(&mut self, change: Change, events: &mut Vec<Event>) {
+        if let Change::EndpointSlice(object) = &change {
+            events.extend(self.converter.trigger(object));
         }
-        match change {
+        events.extend(match change {
             Change::Service(object) => self.converter.service(&object),
             Change::ServiceDeleted(metadata) => self.converter.service_deleted(&metadata),
             Change::EndpointSlice(object) => self.converter.endpoint_slice(&object),
@@ -146,8 +153,12 @@ impl Follower<'_> {
             Change::NodeDeleted(metadata) => self.converter.node_deleted(&metadata),
             Change::Listing(kind) => Some(Event::Listing(kind)),
             Change::Listed(kind) => Some(Event::Listed(kind)),
-            Change::NodeListed | Change::Failed { .. } => None,
-        }
+            Change::NodeListed => None,
+            Change::Failed { what, error } => {
+                self.note_failure(what, &error);
+                None
+            }
+        });
     }
 
     /// One clear warning when trouble begins; the retries are details.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::model::{Endpoint, Family, NodeHint, ServiceType, TrafficPolicy};
+use crate::model::{Endpoint, NodeHint, ServiceType, Standing, TrafficPolicy};
 
 fn name(text: &str) -> ObjectName {
     ObjectName {
@@ -26,6 +26,7 @@ fn service(host: u8) -> Service {
         affinity_secs: None,
         pinned_len: None,
         forwarding: None,
+        health_check_node_port: 0,
         ports: vec![],
     }
 }
@@ -305,4 +306,41 @@ proptest! {
             prop_assert!(old == view(&store, name) || dirty.contains(name));
         }
     }
+}
+
+#[test]
+fn j21_times_of_changes_are_kept_for_slices_that_changed_a_service() {
+    let mut store = store([set_service("web", 1)]);
+    let triggered = |slice: &str, at| Event::Triggered(name(slice), at);
+    store.apply(triggered("web-1", 1));
+    store.apply(set_slice("web-1", "web", 1));
+    // The same again changes nothing, another slice is not meant, a Service is not ours.
+    store.apply(triggered("web-1", 2));
+    store.apply(set_slice("web-1", "web", 1));
+    store.apply(triggered("web-1", 3));
+    store.apply(set_slice("web-2", "web", 2));
+    store.apply(triggered("other-1", 4));
+    store.apply(set_slice("other-1", "other", 1));
+    // Deletions do not count.
+    store.apply(triggered("web-2", 5));
+    store.apply(Event::EndpointSlice(name("web-2"), None));
+    assert_eq!(store.take_triggers(), [(Family::V4, 1)]);
+    assert_eq!(store.take_triggers(), []);
+}
+
+#[test]
+fn j12_a_node_that_leaves_changes_no_service() {
+    let mut store = store([set_service("web", 1)]);
+    let node = |standing| {
+        Event::Node(NodeInfo {
+            zone: Some("z".into()),
+            standing,
+            ..NodeInfo::default()
+        })
+    };
+    store.apply(node(Standing::Staying));
+    assert_eq!(dirty(&mut store), ["web"]);
+    store.apply(node(Standing::Leaving));
+    assert_eq!(dirty(&mut store), [""; 0]);
+    assert_eq!(store.node().standing, Standing::Leaving);
 }

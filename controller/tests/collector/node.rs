@@ -164,6 +164,7 @@ fn service() -> Service {
         affinity_secs: None,
         pinned_len: None,
         forwarding: None,
+        health_check_node_port: 0,
         source_ranges: Box::default(),
         ports: PORTS.map(port).into(),
     }

@@ -76,6 +76,7 @@ fn service(vip: std::net::IpAddr, pinned_len: Option<u32>) -> Service {
         affinity_secs: None,
         pinned_len,
         forwarding: None,
+        health_check_node_port: 0,
         ports: vec![port(Protocol::Tcp, "tcp"), port(Protocol::Udp, "udp")],
     }
 }

@@ -170,14 +170,15 @@ fn programs_that_cannot_be_attached_exit_10_and_name_the_obstacle() {
 }
 
 #[test]
-fn listening_addresses_that_are_taken_exit_11() {
+fn listening_addresses_that_are_taken_exit_11_if_that_is_asked_for() {
     let stage = Stage::new();
     let node = stage.cluster.node(0);
     let taken = node.netns().run(|| TcpListener::bind("127.0.0.1:0"));
     let taken = taken.unwrap().unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for option in ["--healthz-bind-address", "--metrics-bind-address"] {
-        let command = stage.run(&[(option, &address)]);
+        let mut command = stage.run(&[(option, &address)]);
+        command.arg("--bind-address-hard-fail");
         stage.fails(command, 11, &["cannot listen at", &address, "in use"]);
     }
 }

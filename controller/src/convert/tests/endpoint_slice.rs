@@ -46,6 +46,29 @@ fn b1_a_slice_belongs_to_the_service_of_its_label_and_namespace() {
 }
 
 #[test]
+fn j21_only_changes_after_the_start_have_a_time() {
+    let mut converter = converter();
+    let mut trigger = |time: &str| {
+        let object = json!({
+            "metadata": {
+                "name": "web-1", "namespace": "shop",
+                "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": time},
+            },
+            "addressType": "IPv4", "endpoints": [],
+        });
+        converter.trigger(&serde_json::from_value(object).unwrap())
+    };
+    assert_eq!(trigger("2020-01-01T00:00:00Z"), None);
+    assert_eq!(trigger("soon"), None);
+    assert_eq!(trigger(""), None);
+    let Some(Event::Triggered(slice, at)) = trigger("2200-01-01T00:00:00.5Z") else {
+        panic!("a change of the future is after the start");
+    };
+    assert_eq!(slice.to_string(), "shop/web-1");
+    assert_eq!(at, 7_258_118_400_500_000_000);
+}
+
+#[test]
 fn b2_slices_of_headless_services_are_excluded() {
     let labels = json!({SERVICE_NAME_LABEL: "web", HEADLESS_LABEL: ""});
     let metadata = json!({"name": "web-x7k2p", "namespace": "shop", "labels": labels});

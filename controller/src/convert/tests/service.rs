@@ -69,6 +69,7 @@ fn a_plain_service_becomes_a_record() {
             affinity_secs: None,
             pinned_len: None,
             forwarding: None,
+            health_check_node_port: 0,
             ports: vec![ServicePort {
                 name: "http".into(),
                 protocol: Protocol::Tcp,
@@ -323,9 +324,22 @@ fn e17_health_check_node_port_is_no_node_port() {
         "healthCheckNodePort": 32000,
         "ports": [{"port": 80, "nodePort": 30080}],
     });
-    let ports = service(&spec).unwrap().ports;
-    let node_ports: Vec<_> = ports.iter().map(|port| port.node_port).collect();
+    let service = service(&spec).unwrap();
+    let node_ports: Vec<_> = service.ports.iter().map(|port| port.node_port).collect();
     assert_eq!(node_ports, [30080]);
+    assert_eq!(service.health_check_node_port, 32000);
+}
+
+#[test]
+fn j9_an_unusable_health_check_node_port_is_none() {
+    for value in [json!(null), json!(0), json!(-1), json!(65536)] {
+        let spec = json!({
+            "type": "LoadBalancer",
+            "externalTrafficPolicy": "Local",
+            "healthCheckNodePort": value,
+        });
+        assert_eq!(service(&spec).unwrap().health_check_node_port, 0);
+    }
 }
 
 #[test]

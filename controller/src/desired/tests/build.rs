@@ -58,6 +58,7 @@ pub(super) fn service() -> Service {
         affinity_secs: None,
         pinned_len: None,
         forwarding: None,
+        health_check_node_port: 0,
         ports: vec![port("http", Protocol::Tcp, 80)],
     }
 }

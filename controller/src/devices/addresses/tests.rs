@@ -118,3 +118,24 @@ fn primary_is_not_mixed_with_networks() {
     assert!("10.0.0.0".parse::<NodePortAddresses>().is_err());
     assert_eq!(" ".parse(), Ok(NodePortAddresses::All));
 }
+
+#[test]
+fn j7_health_checks_are_answered_everywhere_or_where_node_ports_are_restricted_to() {
+    let at = |node_ports: &str, inventory: &Inventory| {
+        let options = Options {
+            node_ports: node_ports.parse().unwrap(),
+            ..Options::default()
+        };
+        let addresses = health_check_addresses(inventory, &options).into_iter();
+        addresses.map(|ip| ip.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(at("", &node()), ["0.0.0.0", "::"]);
+    assert_eq!(at("0.0.0.0/0,::/0", &node()), ["0.0.0.0", "::"]);
+    assert_eq!(at("primary", &node()), ["192.0.2.10", "2001:db8::10"]);
+    assert_eq!(at("10.0.0.0/8", &node()), ["10.0.0.10", "::"]);
+    assert_eq!(at("127.0.0.0/8", &node()), ["127.0.0.1", "::"]);
+    assert_eq!(at("203.0.113.0/24", &node()), ["::"]);
+    let mut without_v6 = node();
+    without_v6.addresses.retain(|address| address.ip.is_ipv4());
+    assert_eq!(at("", &without_v6), ["0.0.0.0"]);
+}

@@ -263,7 +263,7 @@ impl Object {
             Event::Service(name, _) => Some(Self::Service(name.clone())),
             Event::EndpointSlice(name, _) => Some(Self::EndpointSlice(name.clone())),
             Event::Node(_) => Some(Self::Node),
-            Event::Listing(_) | Event::Listed(_) => None,
+            Event::Listing(_) | Event::Listed(_) | Event::Triggered(..) => None,
         }
     }
 

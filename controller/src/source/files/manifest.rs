@@ -174,7 +174,11 @@ impl Reader<'_> {
         let event = match (head.api_version.as_deref(), kind) {
             (Some("v1") | None, "Service") => self.converter.service(&self.object(value, kind)?),
             (Some("discovery.k8s.io/v1") | None, "EndpointSlice") => {
-                self.converter.endpoint_slice(&self.object(value, kind)?)
+                let slice = self.object(value, kind)?;
+                if let Some(trigger) = self.converter.trigger(&slice) {
+                    (self.sink)(trigger);
+                }
+                self.converter.endpoint_slice(&slice)
             }
             (Some("v1") | None, "Node") => self.converter.node(&self.object(value, kind)?),
             (version, kind) => {
