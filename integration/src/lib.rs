@@ -10,6 +10,7 @@
 //!   computes them. [`objects`] delivers objects to the proxy.
 //! * [`apiserver`]: a stand-in for the Kubernetes API server, with fault injection.
 //! * [`proxy`]: the service proxy under test, ours or any other, one per node.
+//! * [`reference`](mod@reference): another service proxy, of netfilter rules, to check the tests with.
 //! * [`scene`]: all of it on one node with one Service.
 //! * [`stress`]: floods, full tables, swaps and churn, with figures.
 //! * [`packets`]: packet rows, run by the pure pipeline and by the real programs.
@@ -34,6 +35,7 @@ pub mod packets;
 pub mod prefix;
 pub mod process;
 pub mod proxy;
+pub mod reference;
 pub mod scene;
 pub mod stress;
 pub mod teardown;
