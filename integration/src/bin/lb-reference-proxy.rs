@@ -90,7 +90,9 @@ impl Node {
 }
 
 fn main() -> ExitCode {
-    let filter = EnvFilter::new("info,kube_client=off,kube_runtime=error");
+    // The sources say much about each object; `LB_LOG=debug` shows it all.
+    let filter = std::env::var("LB_LOG");
+    let filter = EnvFilter::new(filter.as_deref().unwrap_or("warn,kube_client=off"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -187,6 +187,7 @@ impl Follower {
 
     /// Whether everything is programmed.
     async fn program(&mut self) -> Result<bool> {
+        let begin = Instant::now();
         self.facts.node = self.store.node().clone();
         let (services, facts) = (services(&self.store), self.facts.clone());
         let mut datapath = self.datapath.take().context("the datapath is gone")?;
@@ -197,7 +198,10 @@ impl Follower {
         let (datapath, result) = spawn_blocking(work).await.context("programming")?;
         self.datapath = Some(datapath);
         match &result {
-            Ok(()) => self.healthy.store(true, Ordering::Relaxed),
+            Ok(()) => {
+                self.healthy.store(true, Ordering::Relaxed);
+                tracing::debug!(took = ?begin.elapsed(), "in step");
+            }
             Err(error) => tracing::error!("cannot program everything: {error:#}"),
         }
         Ok(result.is_ok())

@@ -9,7 +9,7 @@ use lb_integration::{
 };
 
 use crate::{
-    affinity::is_sticky_once_up,
+    affinity::{becomes_sticky, is_sticky},
     scenario::{Backend, Scenario, tcp, tcp_both, udp},
 };
 
@@ -89,7 +89,10 @@ pub(crate) fn affinity(name: &str, protocol: Protocol, pick: Pick) {
     let mut client = s.client(1);
     client.reaches(&dial, &PODS);
     s.apply(service.client_ip_affinity(10_800).object());
-    is_sticky_once_up(&mut client, &dial);
+    becomes_sticky(&mut client, &dial);
+    // A UDP socket with the source port of an earlier one continues that one's flow where flows
+    // are tracked, so stickiness is asked of a client that has none.
+    is_sticky(&mut s.client(1), &dial);
 }
 
 pub(crate) fn large_requests(name: &str, protocol: Protocol, pick: Pick) {
