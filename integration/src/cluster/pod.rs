@@ -302,6 +302,9 @@ impl Pod {
 
     fn wire_bridged(&self, device: &str, node: &mut Batch, pod: &mut Batch) {
         node.add(format!("link set {device} master cni0 up"));
+        // As flannel and the kubelet set it: without it a pod that a Service leads back to itself
+        // is not reached where bridged packets pass netfilter.
+        node.add(format!("link set {device} type bridge_slave hairpin on"));
         pod.add(format!("addr add {}/24 dev eth0", self.v4));
         if let Some(v6) = self.v6 {
             pod.add(format!("addr add {v6}/64 dev eth0 nodad"));

@@ -4,12 +4,15 @@
 //! so that its next packet is balanced anew. That must come after programming: else the packet
 //! could bring the stale flow back (rule I4).
 
+mod delete;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use delete::Deleter;
 use lb_controller::{
     desired::DesiredService,
     model::{Family, Protocol},
@@ -81,30 +84,15 @@ impl UdpServices {
 /// Deletes the stale flows of this namespace; how many there were.
 pub fn clean(services: &UdpServices) -> Result<usize> {
     let listed = tool::run("conntrack", &["-L", "-p", "udp"], "")?;
+    let deleter = Deleter::open().context("opening ctnetlink")?;
+    let mut deleted = 0;
     let flows = listed.lines().filter_map(parse);
-    let stale: Vec<String> = flows
-        .filter(|flow| services.is_stale(flow))
-        .map(|flow| deletion(&flow))
-        .collect();
-    if !stale.is_empty() {
-        // One process for all: a process each would take seconds. Flows that have ended by
-        // themselves are no error.
-        tool::run("conntrack", &["--load-file", "-"], &stale.concat())?;
+    for flow in flows.filter(|flow| services.is_stale(flow)) {
+        // A flow may have ended by itself.
+        let found = deleter.delete(&flow);
+        deleted += usize::from(found.context("deleting a flow")?);
     }
-    Ok(stale.len())
-}
-
-/// A line that `conntrack --load-file` reads.
-fn deletion(flow: &Flow) -> String {
-    let (from, to) = (flow.from, flow.to);
-    let family = if to.is_ipv4() { "ipv4" } else { "ipv6" };
-    format!(
-        "-D -f {family} -p udp -s {} -d {} --sport {} --dport {}\n",
-        from.ip(),
-        to.ip(),
-        from.port(),
-        to.port()
-    )
+    Ok(deleted)
 }
 
 /// A line of `conntrack -L -p udp`.
