@@ -24,6 +24,13 @@ use crate::{
 /// Upstream allows 30 seconds for a change of endpoints; we are far below on any machine.
 pub const CHANGE_LIMIT: Duration = Duration::from_secs(10);
 
+/// How soon a failure shows that is no refusal.
+const FAILURE: Duration = Duration::from_millis(250);
+
+/// How soon a refusal shows. Of one by ICMP, which arrives while connect() holds the socket, Linux
+/// only tells when the repeated SYN is refused too, after a second.
+const REFUSAL: Duration = Duration::from_secs(2);
+
 const ALIVE: &str = "the client process answers";
 
 /// A client in a pod, on a host or outside.
@@ -118,19 +125,21 @@ impl Client {
 
     /// Waits until requests fail, whatever the error, five times in a row.
     pub fn fails(&mut self, dial: &Dial) {
-        self.fails_with(dial, |_| true);
+        self.fails_with(dial, FAILURE, 5, |_| true);
     }
 
     /// Waits until requests are refused, five times in a row.
     pub fn is_refused(&mut self, dial: &Dial) {
-        self.fails_with(dial, |kind| kind == ErrorKind::Refused);
+        self.fails_with(dial, REFUSAL, 5, |kind| kind == ErrorKind::Refused);
     }
 
     /// Waits until requests fail, and not as if nobody served: a Service whose policy leaves no
     /// endpoint here is dropped, not refused (rule C12).
     pub fn is_dropped_all(&mut self, dials: &[Dial]) {
         for dial in dials {
-            self.fails_with(dial, |kind| kind != ErrorKind::Refused);
+            self.fails_with(dial, FAILURE, 5, |kind| kind != ErrorKind::Refused);
+            // Time enough for a refusal to show.
+            self.fails_with(dial, REFUSAL, 1, |kind| kind != ErrorKind::Refused);
         }
     }
 
@@ -148,11 +157,17 @@ impl Client {
         }
     }
 
-    fn fails_with(&mut self, dial: &Dial, expected: impl Fn(ErrorKind) -> bool) {
-        let dial = dial.clone().timeout(Duration::from_millis(250));
+    fn fails_with(
+        &mut self,
+        dial: &Dial,
+        limit: Duration,
+        times: u32,
+        expected: impl Fn(ErrorKind) -> bool,
+    ) {
+        let dial = dial.clone().timeout(limit);
         let deadline = Instant::now() + CHANGE_LIMIT;
         let mut in_a_row = 0;
-        while in_a_row < 5 {
+        while in_a_row < times {
             let dialed = self.dial(&dial);
             if dialed
                 .error

@@ -11,6 +11,7 @@
 //! * [`apiserver`]: a stand-in for the Kubernetes API server, with fault injection.
 //! * [`proxy`]: the service proxy under test, ours or any other, one per node.
 //! * [`conformance`]: the cases that any service proxy can be run through.
+//! * [`reference`](mod@reference): another service proxy, of netfilter rules, to check the tests with.
 //! * [`scene`]: all of it on one node with one Service.
 //! * [`stress`]: floods, full tables, swaps and churn, with figures.
 //! * [`packets`]: packet rows, run by the pure pipeline and by the real programs.
@@ -37,6 +38,7 @@ pub mod panics;
 pub mod prefix;
 pub mod process;
 pub mod proxy;
+pub mod reference;
 pub mod scene;
 pub mod stress;
 pub mod teardown;

@@ -1,6 +1,6 @@
 //! Named network namespaces (`/run/netns/<name>`), the same objects `ip netns` shows.
 
-mod tool;
+pub(crate) mod tool;
 
 use std::{
     fs::{self, File},

@@ -304,6 +304,9 @@ impl Pod {
 
     fn wire_bridged(&self, device: &str, node: &mut Batch, pod: &mut Batch) {
         node.add(format!("link set {device} master cni0 up"));
+        // As flannel and the kubelet set it: without it a pod that a Service leads back to itself
+        // is not reached where bridged packets pass netfilter.
+        node.add(format!("link set {device} type bridge_slave hairpin on"));
         let v4 = self.node.families().has_v4();
         if v4 {
             pod.add(format!("addr add {}/24 dev eth0", self.v4));

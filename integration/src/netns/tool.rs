@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 /// Runs `program` in the namespace of the calling thread; what it printed.
-pub(super) fn run(program: &str, arguments: &[&str], input: &str) -> Result<String> {
+pub(crate) fn run(program: &str, arguments: &[&str], input: &str) -> Result<String> {
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::piped())

@@ -142,6 +142,13 @@ fn h4_affinity_ends_when_its_backend_leaves(s: &Scenario) {
 
 /// Waits until affinity is in force, checks it, and returns the backend.
 pub(crate) fn is_sticky_once_up(client: &mut Client, dial: &Dial) -> String {
+    becomes_sticky(client, dial);
+    is_sticky(client, dial);
+    client.dial(dial).reply.unwrap()
+}
+
+/// Waits until many requests reach one backend.
+pub(crate) fn becomes_sticky(client: &mut Client, dial: &Dial) {
     // Without affinity, 20 requests reach one of three backends alone once in a billion runs.
     let settled = (0..100).any(|_| {
         thread::sleep(Duration::from_millis(50));
@@ -149,8 +156,6 @@ pub(crate) fn is_sticky_once_up(client: &mut Client, dial: &Dial) -> String {
         summary.failed() == 0 && summary.replies.len() == 1
     });
     assert!(settled, "{dial:?} never became sticky");
-    is_sticky(client, dial);
-    client.dial(dial).reply.unwrap()
 }
 
 fn service_selector() -> serde_json::Value {

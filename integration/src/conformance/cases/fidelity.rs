@@ -191,13 +191,20 @@ fn unconnected_udp_socket_keeps_its_backend_while_others_change(s: &Scenario) {
     client.reaches(&udp(to), &[others[1], "pod-4"]);
     // Flows are cleaned up after the tables are programmed (rule I4), so not within an instant.
     let deadline = Instant::now() + Duration::from_secs(5);
+    let mut untranslated = 0;
     loop {
         let received = client
             .control
             .ask_at(socket, to, "hostname")
             .unwrap()
             .unwrap();
-        assert_eq!(received.from, to);
+        // Where flows are tracked, the reply that is under way when its flow is forgotten comes
+        // untranslated; there is one request at a time.
+        if received.from != to {
+            assert!(untranslated == 0, "{} answered again", received.from);
+            untranslated += 1;
+            continue;
+        }
         if received.data != mine {
             break;
         }

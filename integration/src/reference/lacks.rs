@@ -1,0 +1,30 @@
+//! What these proxies do not do, as data: tests of these rules are not asked of them.
+
+use super::Mode;
+
+/// Rules of `RULES.md` that kube-proxy's datapath of this mode does not have, or that this proxy
+/// leaves out, with the reason.
+pub fn lacks(mode: Mode) -> &'static [(&'static str, &'static str)] {
+    match mode {
+        Mode::Iptables => &IPTABLES,
+        Mode::Nftables => &NFTABLES,
+    }
+}
+
+const HEALTH_CHECKS: &str = "this proxy has no servers for health checks of Services";
+const SOCKETS: &str = "connected UDP sockets are translated packet by packet: none is ended";
+
+const IPTABLES: [(&str, &str); 3] = [
+    (
+        "E3",
+        "iptables leaves other ports of a ClusterIP to routing",
+    ),
+    ("I7", SOCKETS),
+    ("J1", HEALTH_CHECKS),
+];
+
+const NFTABLES: [(&str, &str); 3] = [
+    ("E11", "nftables serves no node ports at loopback addresses"),
+    ("I7", SOCKETS),
+    ("J1", HEALTH_CHECKS),
+];
