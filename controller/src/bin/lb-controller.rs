@@ -10,6 +10,7 @@ use lb_controller::{
     config::{Cli, Command, LogFormat},
     daemon::{self, DaemonError},
     exit::sentence,
+    prepare,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -52,6 +53,7 @@ fn execute(command: &Command) -> Result<(), DaemonError> {
             runtime.shutdown_background();
             result
         }
+        Command::Prepare(options) => prepare::run(options),
         Command::Cleanup(options) => daemon::cleanup(options),
         Command::Completion { .. } => Ok(()),
     }
