@@ -219,11 +219,11 @@ fn the_containers_capabilities_suffice_for_everything_the_controller_does() {
 
 #[test]
 fn the_component_for_walking_namespaces_adds_what_that_takes() {
-    let path = directory().join("../components/netns-walk/kustomization.yaml");
-    let text = fs::read_to_string(path).unwrap();
+    let file = directory().join("../components/netns-walk/kustomization.yaml");
+    let text = fs::read_to_string(file).unwrap();
     let component: Value = serde_norway::from_str(&text).unwrap();
-    let patch = component["patches"][0]["patch"].as_str().unwrap();
-    let operations: Vec<Value> = serde_norway::from_str(patch).unwrap();
+    let operations = component["patches"][0]["patch"].as_str().unwrap();
+    let operations: Vec<Value> = serde_norway::from_str(operations).unwrap();
     let mut arguments = container().args.unwrap();
     let mut capabilities = capabilities();
     for operation in &operations {
