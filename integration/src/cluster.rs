@@ -155,7 +155,12 @@ impl Cluster {
     /// Starts a stand-in API server that nodes reach at the fabric's address, and writes a
     /// kubeconfig for it. Both go with the cluster, unless the server is dropped before.
     pub fn api_server(&self, options: Options) -> Result<(Arc<ApiServer>, PathBuf)> {
-        let address = (addresses::GATEWAY_V4, API_SERVER_PORT);
+        let gateway = if self.families().has_v4() {
+            IpAddr::V4(addresses::GATEWAY_V4)
+        } else {
+            IpAddr::V6(addresses::GATEWAY_V6)
+        };
+        let address = (gateway, API_SERVER_PORT);
         let socket = self.fabric.run(|| TcpListener::bind(address))??;
         let options = Options {
             listen: Listen::Socket(socket),

@@ -49,7 +49,11 @@ impl Control {
             piped: true,
             outlive: false,
         };
-        let mut process = placement.spawn_with(command, options)?;
+        Self::over(placement.spawn_with(command, options)?)
+    }
+
+    /// Speaks to a client (`lb-agent control`, wherever it runs) over the pipes of a process.
+    pub fn over(mut process: Process) -> Result<Self> {
         let (input, output) = process.take_pipes().context("the client has no pipes")?;
         Ok(Self {
             process,

@@ -10,6 +10,7 @@
 //!   computes them. [`objects`] delivers objects to the proxy.
 //! * [`apiserver`]: a stand-in for the Kubernetes API server, with fault injection.
 //! * [`proxy`]: the service proxy under test, ours or any other, one per node.
+//! * [`conformance`]: the cases that any service proxy can be run through.
 //! * [`scene`]: all of it on one node with one Service.
 //! * [`stress`]: floods, full tables, swaps and churn, with figures.
 //! * [`packets`]: packet rows, run by the pure pipeline and by the real programs.
@@ -25,12 +26,14 @@ pub mod bpffs;
 pub mod cgroup;
 pub mod client;
 pub mod cluster;
+pub mod conformance;
 pub mod control;
 pub mod demo;
 pub mod ip;
 pub mod netns;
 pub mod objects;
 pub mod packets;
+pub mod panics;
 pub mod prefix;
 pub mod process;
 pub mod proxy;

@@ -34,7 +34,7 @@ use nix::{
     unistd::{Pid, getpid, getppid},
 };
 
-use crate::{netns::Netns, prefix::Prefix, teardown::working_directory};
+use crate::{netns::Netns, panics::note, prefix::Prefix, teardown::working_directory};
 
 /// Where a process runs: which namespace, which cgroup. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -72,36 +72,10 @@ impl Placement {
 
     /// Starts `command` here as `options` say.
     pub fn spawn_with(&self, mut command: Command, options: Options) -> Result<Process> {
-        static COUNTER: AtomicU32 = AtomicU32::new(0);
-        let program = PathBuf::from(command.get_program());
-        let name = program
-            .file_name()
-            .map_or_else(Default::default, |n| n.to_string_lossy());
-        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        fs::create_dir_all(&self.logs)?;
-        let log = |stream| self.logs.join(format!("{name}-{number}.{stream}"));
-        let (stdout, stderr) = (log("stdout"), log("stderr"));
-        command.stderr(File::create(&stderr).context("creating a log file")?);
-        if options.piped {
-            command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        } else {
-            command.stdin(Stdio::null()).stdout(File::create(&stdout)?);
-        }
         self.enter_before_exec(&mut command, options.outlive)?;
-        let line = format!("{command:?}");
-        let child = spawn_from_lasting_thread(command).with_context(|| {
-            format!(
-                "starting {line} in {} and {}",
-                self.netns.name(),
-                self.cgroup.display()
-            )
-        })?;
-        Ok(Process {
-            child,
-            line,
-            stdout,
-            stderr,
-            outlive: options.outlive,
+        Process::start(command, options, &self.logs).with_context(|| {
+            let (netns, cgroup) = (self.netns.name(), self.cgroup.display());
+            format!("in {netns} and {cgroup}")
         })
     }
 
@@ -170,6 +144,35 @@ pub struct Process {
 // === impl Process ===
 
 impl Process {
+    /// Starts a process where this one runs, as `options` say; its output goes to `logs`.
+    pub fn start(mut command: Command, options: Options, logs: &Path) -> Result<Self> {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let program = PathBuf::from(command.get_program());
+        let name = program
+            .file_name()
+            .map_or_else(Default::default, |n| n.to_string_lossy());
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        fs::create_dir_all(logs)?;
+        let log = |stream| logs.join(format!("{name}-{number}.{stream}"));
+        let (stdout, stderr) = (log("stdout"), log("stderr"));
+        command.stderr(File::create(&stderr).context("creating a log file")?);
+        if options.piped {
+            command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        } else {
+            command.stdin(Stdio::null()).stdout(File::create(&stdout)?);
+        }
+        let line = format!("{command:?}");
+        let child =
+            spawn_from_lasting_thread(command).with_context(|| format!("starting {line}"))?;
+        Ok(Self {
+            child,
+            line,
+            stdout,
+            stderr,
+            outlive: options.outlive,
+        })
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -246,10 +249,11 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!("--- {} (pid {})", self.line, self.pid());
+            note(&format!("--- {} (pid {})", self.line, self.pid()));
             for (stream, text) in [("stdout", self.stdout()), ("stderr", self.stderr())] {
                 if !text.is_empty() {
-                    eprintln!("--- {stream}, last lines:\n{}", tail(&text, 40));
+                    let last = tail(&text, 40);
+                    note(&format!("--- {stream}, last lines:\n{last}"));
                 }
             }
         }

@@ -96,7 +96,7 @@ impl ProxyUnderTest {
 
     /// Starts it without waiting.
     pub fn launch(node: &Node, options: &ProxyOptions) -> Result<Self> {
-        let healthz = SocketAddr::new(IpAddr::V4(node.v4()), HEALTHZ_PORT);
+        let healthz = SocketAddr::new(node.addresses()[0], HEALTHZ_PORT);
         let command = match &options.kind {
             Kind::Ours => our_command(node, options, healthz)?,
             Kind::Custom(line) => custom_command(line, node, &options.source),

@@ -1,43 +1,69 @@
-//! What upstream's end-to-end tests ask of a service proxy, and what they never ask.
+//! The conformance suite on one shared cluster of network namespaces, as a test program.
 //!
-//! Each test is named after its row in `RULES.md`, which says what upstream's test does and what
-//! differs here. All tests of this file share one dual-stack cluster of three nodes with a proxy on
-//! each and a client outside; every test has a Kubernetes namespace and pods of its own.
+//! Takes the options and prints the summary of Rust's own test programs; `lb-conformance` is the
+//! same suite with reports.
 //!
 //! `LB_SOURCE=api` feeds the proxies from the stand-in API server instead of a directory of
-//! manifests. `LB_PROXY_COMMAND` runs the same tests against another proxy (see `lb_integration::proxy`).
+//! manifests. `LB_PROXY_COMMAND` runs the suite against another proxy (see
+//! `lb_integration::proxy`). `LB_FAMILIES=v4` or `v6` leaves a family out.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+use std::{
+    env,
+    sync::{Arc, OnceLock},
+};
 
-#[path = "conformance/affinity.rs"]
-mod affinity;
-#[path = "conformance/conntrack.rs"]
-mod conntrack;
-#[path = "conformance/external_policy.rs"]
-mod external_policy;
-#[path = "conformance/fidelity.rs"]
-mod fidelity;
-#[path = "conformance/invalid_packets.rs"]
-mod invalid_packets;
-#[path = "conformance/load_balancers.rs"]
-mod load_balancers;
-#[path = "conformance/networking.rs"]
-mod networking;
-#[path = "conformance/node_ports.rs"]
-mod node_ports;
-#[path = "conformance/policy.rs"]
-mod policy;
-#[path = "conformance/rolling_update.rs"]
-mod rolling_update;
-#[path = "conformance/scenario.rs"]
-mod scenario;
-#[path = "conformance/second_family.rs"]
-mod second_family;
-#[path = "conformance/services.rs"]
-mod services;
-#[path = "conformance/slices.rs"]
-mod slices;
-#[path = "conformance/suite.rs"]
-mod suite;
-#[path = "conformance/types_and_labels.rs"]
-mod types_and_labels;
+use anyhow::{Context, Result, anyhow};
+use clap::ValueEnum;
+use lb_integration::{
+    cluster::Families,
+    conformance::{
+        self, Case, Outcome, Site,
+        netns::{Delivery, NetnsOptions, NetnsSite},
+    },
+    proxy::Kind,
+};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// What the environment says, if it says anything.
+fn chosen<T: ValueEnum + Default>(variable: &str) -> Result<T> {
+    match env::var(variable) {
+        Ok(text) => T::from_str(&text, true).map_err(|error| anyhow!("{variable}: {error}")),
+        Err(_) => Ok(T::default()),
+    }
+}
+
+/// The cluster, built for the first case that asks. It lives in a static, so nothing drops it;
+/// the harness removes it when the process ends.
+fn site(options: &NetnsOptions) -> Result<Arc<dyn Site>, String> {
+    static SITE: OnceLock<Result<Arc<dyn Site>, String>> = OnceLock::new();
+    let build = || {
+        let site = NetnsSite::build(options).map_err(|error| format!("no site: {error:#}"))?;
+        Ok(Arc::new(site) as Arc<dyn Site>)
+    };
+    SITE.get_or_init(build).clone()
+}
+
+fn trial(case: &'static Case, options: &NetnsOptions) -> Trial {
+    let families = options.families;
+    let unmet = case.unmet(|need| NetnsSite::would_offer(families, need), "netns");
+    let options = options.clone();
+    let run = move || match conformance::run(case, &site(&options)?).0 {
+        Outcome::Passed | Outcome::Skipped(_) => Ok(()),
+        Outcome::Failed {
+            message,
+            explanation,
+        } => Err(Failed::from(format!("{message}\n{explanation}"))),
+    };
+    Trial::test(case.name, run).with_ignored_flag(unmet.is_some())
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::from_args();
+    let options = NetnsOptions {
+        families: chosen::<Families>("LB_FAMILIES").context("which families")?,
+        delivery: chosen::<Delivery>("LB_SOURCE").context("which source")?,
+        proxy: Kind::from_environment(),
+    };
+    let trials = conformance::all().map(|case| trial(case, &options));
+    libtest_mimic::run(&arguments, trials.collect()).exit()
+}

@@ -1,4 +1,4 @@
-//! `RULES.md` and the tests name each other.
+//! `RULES.md`, the tests and the conformance cases name each other.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -7,6 +7,8 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
+
+use lb_integration::conformance::{self, rows::ROWS};
 
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap().flatten() {
@@ -52,11 +54,22 @@ fn named_in_rules() -> BTreeSet<String> {
         .collect()
 }
 
+/// The first column of the tables: rules and rows.
+fn ids_in_rules() -> BTreeSet<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("RULES.md");
+    let text = fs::read_to_string(path).unwrap();
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| "));
+    rows.filter_map(|row| row.split(" | ").next())
+        .map(str::to_owned)
+        .collect()
+}
+
 #[test]
 fn every_test_that_the_rules_name_exists() {
     let existing: BTreeSet<String> = ["controller", "integration", "lb-ebpf", "maglev"]
         .into_iter()
         .flat_map(tests_of)
+        .chain(conformance::all().map(|case| case.name.to_owned()))
         .collect();
     let named = named_in_rules();
     assert!(
@@ -71,17 +84,47 @@ fn every_test_that_the_rules_name_exists() {
 }
 
 #[test]
-fn every_conformance_test_is_named_in_the_rules() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance");
-    let mut files = Vec::new();
-    sources(&root, &mut files);
-    let text: String = files
-        .iter()
-        .map(|file| fs::read_to_string(file).unwrap())
-        .collect();
+fn every_conformance_case_is_named_in_the_rules() {
     let named = named_in_rules();
-    for after in text.split("#[test]\n").skip(1) {
-        let name = after.trim_start_matches("fn ").split('(').next().unwrap();
-        assert!(named.contains(name), "{name} is missing from RULES.md");
+    for case in conformance::all() {
+        assert!(
+            named.contains(case.name),
+            "{} is missing from RULES.md",
+            case.name
+        );
+    }
+}
+
+#[test]
+fn conformance_cases_have_names_of_their_own() {
+    let mut seen = BTreeSet::new();
+    for case in conformance::all() {
+        assert!(seen.insert(case.name), "two cases are named {}", case.name);
+    }
+    assert!(seen.len() >= 110, "{} cases", seen.len());
+}
+
+#[test]
+fn conformance_cases_name_rows_and_rules_that_exist() {
+    let ids = ids_in_rules();
+    let exists = |id: &str| {
+        // Upstream's tests that share a line of the table are told apart by a letter.
+        ids.contains(id) || ids.contains(id.trim_end_matches(char::is_alphabetic))
+    };
+    for case in conformance::all() {
+        assert!(!case.rules.is_empty(), "{} proves no rule", case.name);
+        for &id in case.rows.iter().chain(case.rules) {
+            assert!(exists(id), "{} of {} is not in RULES.md", id, case.name);
+        }
+        for &row in case.rows {
+            let known = ROWS.iter().any(|known| known.id == row);
+            assert!(known, "{row} of {} is no row of upstream's", case.name);
+        }
+        assert_ne!(
+            case.rows.is_empty(),
+            case.own.is_empty(),
+            "{} is either upstream's or our own",
+            case.name
+        );
     }
 }

@@ -3,19 +3,41 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Which address families a cluster has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Families {
     /// IPv4 alone.
     V4,
+    /// IPv6 alone.
+    V6,
     /// IPv4 and IPv6.
     #[default]
     Dual,
 }
 
 impl Families {
+    /// Whether IPv4 addresses are assigned.
+    pub fn has_v4(self) -> bool {
+        self != Self::V6
+    }
+
     /// Whether IPv6 addresses are assigned.
     pub fn has_v6(self) -> bool {
-        self == Self::Dual
+        self != Self::V4
+    }
+
+    /// Whether the family of `address` is in use.
+    pub fn has(self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(_) => self.has_v4(),
+            IpAddr::V6(_) => self.has_v6(),
+        }
+    }
+
+    /// Those of these addresses whose family is in use, in their order.
+    pub fn in_use<const N: usize>(self, addresses: [IpAddr; N]) -> Vec<IpAddr> {
+        let mut used = addresses.to_vec();
+        used.retain(|&address| self.has(address));
+        used
     }
 
     /// Keeps an IPv6 address only where the family is in use.

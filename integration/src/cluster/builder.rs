@@ -55,6 +55,13 @@ impl Builder {
         self
     }
 
+    /// These families.
+    #[must_use]
+    pub fn families(mut self, families: Families) -> Self {
+        self.families = families;
+        self
+    }
+
     /// How pods are attached.
     #[must_use]
     pub fn pod_network(mut self, pods: PodNetwork) -> Self {
@@ -89,6 +96,10 @@ impl Builder {
         ensure!(
             (1..=200).contains(&self.nodes),
             "a cluster has 1 to 200 nodes"
+        );
+        ensure!(
+            self.families.has_v4() || !self.overlay,
+            "the tunnel between nodes is an IPv4 one"
         );
         ensure!(
             nix::unistd::geteuid().is_root(),

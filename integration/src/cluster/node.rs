@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::{
-    Builder, PodNetwork,
+    Builder, Families, PodNetwork,
     addresses::{node_v4, node_v6, pod_v4, pod_v6},
 };
 use crate::{
@@ -31,6 +31,7 @@ pub struct Node {
     name: String,
     zone: String,
     number: u8,
+    families: Families,
     v4: Ipv4Addr,
     v6: Option<Ipv6Addr>,
     netns: Netns,
@@ -73,6 +74,7 @@ impl Node {
             name,
             zone,
             number,
+            families: builder.families_in_use(),
             v4: node_v4(number),
             v6: builder.families_in_use().v6(node_v6(number)),
             netns,
@@ -102,19 +104,25 @@ impl Node {
         self.number
     }
 
-    /// Its IPv4 address.
+    /// Which families its addresses are of.
+    pub fn families(&self) -> Families {
+        self.families
+    }
+
+    /// Its IPv4 address, in a cluster that has the family.
     pub fn v4(&self) -> Ipv4Addr {
         self.v4
     }
 
-    /// Its IPv6 address, in a dual-stack cluster.
+    /// Its IPv6 address, in a cluster that has the family.
     pub fn v6(&self) -> Option<Ipv6Addr> {
         self.v6
     }
 
     /// All its addresses, IPv4 first.
     pub fn addresses(&self) -> Vec<IpAddr> {
-        [Some(IpAddr::V4(self.v4)), self.v6.map(IpAddr::V6)]
+        let v4 = self.families.has_v4().then_some(IpAddr::V4(self.v4));
+        [v4, self.v6.map(IpAddr::V6)]
             .into_iter()
             .flatten()
             .collect()
@@ -174,8 +182,10 @@ impl Node {
             .iter()
             .map(|a| json!({"type": "InternalIP", "address": a.to_string()}))
             .collect();
-        let mut cidrs = vec![format!("{}/24", pod_v4(self.number, 0))];
-        cidrs.extend(self.v6.map(|_| format!("{}/64", pod_v6(self.number, 0))));
+        let v4 = self.families.has_v4();
+        let v4 = v4.then(|| format!("{}/24", pod_v4(self.number, 0)));
+        let v6 = self.v6.map(|_| format!("{}/64", pod_v6(self.number, 0)));
+        let cidrs: Vec<String> = v4.into_iter().chain(v6).collect();
         json!({
             "apiVersion": "v1",
             "kind": "Node",

@@ -21,6 +21,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Outside {
     placement: Placement,
+    families: Families,
     v4: Ipv4Addr,
     v6: Option<Ipv6Addr>,
     fabric: Netns,
@@ -49,16 +50,20 @@ impl Outside {
             "link add {device} type veth peer name eth0 netns {}",
             netns.name()
         ));
-        there.add(format!("addr add {gate4}/30 dev {device}"));
         let mut here = Batch::new();
-        here.add(format!("addr add {v4}/30 dev eth0"));
+        if families.has_v4() {
+            there.add(format!("addr add {gate4}/30 dev {device}"));
+            here.add(format!("addr add {v4}/30 dev eth0"));
+        }
         if families.has_v6() {
             there.add(format!("addr add {gate6}/64 dev {device} nodad"));
             here.add(format!("addr add {v6}/64 dev eth0 nodad"));
         }
         there.add(format!("link set {device} up"));
         here.add("link set eth0 up");
-        here.add(format!("route add default via {gate4}"));
+        if families.has_v4() {
+            here.add(format!("route add default via {gate4}"));
+        }
         if families.has_v6() {
             here.add(format!("route add default via {gate6}"));
         }
@@ -77,6 +82,7 @@ impl Outside {
         };
         Ok(Self {
             placement,
+            families,
             v4,
             v6: families.v6(v6),
             fabric: fabric.clone(),
@@ -91,13 +97,14 @@ impl Outside {
 
     /// Its addresses, IPv4 first.
     pub fn addresses(&self) -> Vec<IpAddr> {
-        [Some(IpAddr::V4(self.v4)), self.v6.map(IpAddr::V6)]
+        let v4 = self.families.has_v4().then_some(IpAddr::V4(self.v4));
+        [v4, self.v6.map(IpAddr::V6)]
             .into_iter()
             .flatten()
             .collect()
     }
 
-    /// Its IPv4 address.
+    /// Its IPv4 address, in a cluster that has the family.
     pub fn v4(&self) -> Ipv4Addr {
         self.v4
     }

@@ -161,19 +161,21 @@ impl Pod {
         &self.node
     }
 
-    /// Its IPv4 address (the node's, for a host-network pod).
+    /// Its IPv4 address (the node's, for a host-network pod), in a cluster that has the family.
     pub fn v4(&self) -> Ipv4Addr {
         self.v4
     }
 
-    /// Its IPv6 address, in a dual-stack cluster.
+    /// Its IPv6 address, in a cluster that has the family.
     pub fn v6(&self) -> Option<Ipv6Addr> {
         self.v6
     }
 
     /// All its addresses, IPv4 first.
     pub fn addresses(&self) -> Vec<IpAddr> {
-        [Some(IpAddr::V4(self.v4)), self.v6.map(IpAddr::V6)]
+        let v4 = self.node.families().has_v4();
+        let v4 = v4.then_some(IpAddr::V4(self.v4));
+        [v4, self.v6.map(IpAddr::V6)]
             .into_iter()
             .flatten()
             .collect()
@@ -274,25 +276,25 @@ impl Pod {
 
     fn wire_routed(&self, device: &str, node: &mut Batch, pod: &mut Batch) {
         node.add(format!("link set {device} address {GATEWAY_MAC} up"));
-        node.add(format!(
-            "route add {}/32 dev {device} src {}",
-            self.v4,
-            self.node.v4()
-        ));
-        pod.add(format!("addr add {}/32 dev eth0", self.v4));
+        let v4 = self.node.families().has_v4();
+        if v4 {
+            let (address, from) = (self.v4, self.node.v4());
+            node.add(format!("route add {address}/32 dev {device} src {from}"));
+            pod.add(format!("addr add {address}/32 dev eth0"));
+        }
         if let (Some(v6), Some(from)) = (self.v6, self.node.v6()) {
             node.add(format!("route add {v6}/128 dev {device} src {from}"));
             pod.add(format!("addr add {v6}/128 dev eth0 nodad"));
         }
         pod.add("link set eth0 up");
-        pod.add(format!("route add {GATEWAY_V4}/32 dev eth0"));
-        pod.add(format!(
-            "neigh add {GATEWAY_V4} lladdr {GATEWAY_MAC} dev eth0 nud permanent"
-        ));
-        pod.add(format!(
-            "route add default via {GATEWAY_V4} src {}",
-            self.v4
-        ));
+        if v4 {
+            pod.add(format!("route add {GATEWAY_V4}/32 dev eth0"));
+            pod.add(format!(
+                "neigh add {GATEWAY_V4} lladdr {GATEWAY_MAC} dev eth0 nud permanent"
+            ));
+            let own = self.v4;
+            pod.add(format!("route add default via {GATEWAY_V4} src {own}"));
+        }
         if self.v6.is_some() {
             pod.add(format!(
                 "route add default via {GATEWAY_LINK_LOCAL} dev eth0"
@@ -302,13 +304,18 @@ impl Pod {
 
     fn wire_bridged(&self, device: &str, node: &mut Batch, pod: &mut Batch) {
         node.add(format!("link set {device} master cni0 up"));
-        pod.add(format!("addr add {}/24 dev eth0", self.v4));
+        let v4 = self.node.families().has_v4();
+        if v4 {
+            pod.add(format!("addr add {}/24 dev eth0", self.v4));
+        }
         if let Some(v6) = self.v6 {
             pod.add(format!("addr add {v6}/64 dev eth0 nodad"));
         }
         pod.add("link set eth0 up");
         let n = self.node.number();
-        pod.add(format!("route add default via {}", pod_v4(n, 1)));
+        if v4 {
+            pod.add(format!("route add default via {}", pod_v4(n, 1)));
+        }
         if self.v6.is_some() {
             pod.add(format!("route add default via {}", pod_v6(n, 1)));
         }

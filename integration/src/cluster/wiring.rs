@@ -43,13 +43,17 @@ impl Wiring {
         for (n, node) in (1..).zip(nodes) {
             Self::port(&mut batch, n, node);
         }
-        batch.add(format!("addr add {GATEWAY_V4}/24 dev br0"));
+        if self.families.has_v4() {
+            batch.add(format!("addr add {GATEWAY_V4}/24 dev br0"));
+        }
         if self.families.has_v6() {
             batch.add(format!("addr add {GATEWAY_V6}/64 dev br0 nodad"));
         }
         batch.add("link set br0 up");
         for n in 1..=self.nodes {
-            batch.add(format!("route add {}/24 via {}", pod_v4(n, 0), node_v4(n)));
+            if self.families.has_v4() {
+                batch.add(format!("route add {}/24 via {}", pod_v4(n, 0), node_v4(n)));
+            }
             if self.families.has_v6() {
                 batch.add(format!("route add {}/64 via {}", pod_v6(n, 0), node_v6(n)));
             }
@@ -71,7 +75,9 @@ impl Wiring {
         }
         if self.pods == PodNetwork::Bridged {
             batch.add("link add cni0 type bridge mcast_snooping 0");
-            batch.add(format!("addr add {}/24 dev cni0", pod_v4(n, 1)));
+            if self.families.has_v4() {
+                batch.add(format!("addr add {}/24 dev cni0", pod_v4(n, 1)));
+            }
             if self.families.has_v6() {
                 batch.add(format!("addr add {}/64 dev cni0 nodad", pod_v6(n, 1)));
             }
@@ -129,12 +135,16 @@ impl Wiring {
     }
 
     fn uplink(&self, batch: &mut Batch, n: u8) {
-        batch.add(format!("addr add {}/24 dev eth0", node_v4(n)));
+        if self.families.has_v4() {
+            batch.add(format!("addr add {}/24 dev eth0", node_v4(n)));
+        }
         if self.families.has_v6() {
             batch.add(format!("addr add {}/64 dev eth0 nodad", node_v6(n)));
         }
         batch.add("link set eth0 up");
-        batch.add(format!("route add default via {GATEWAY_V4}"));
+        if self.families.has_v4() {
+            batch.add(format!("route add default via {GATEWAY_V4}"));
+        }
         if self.families.has_v6() {
             batch.add(format!("route add default via {GATEWAY_V6}"));
         }
@@ -142,17 +152,13 @@ impl Wiring {
             return;
         }
         for other in self.others(n) {
-            batch.add(format!(
-                "route add {}/24 via {}",
-                pod_v4(other, 0),
-                node_v4(other)
-            ));
+            if self.families.has_v4() {
+                let (pods, via) = (pod_v4(other, 0), node_v4(other));
+                batch.add(format!("route add {pods}/24 via {via}"));
+            }
             if self.families.has_v6() {
-                batch.add(format!(
-                    "route add {}/64 via {}",
-                    pod_v6(other, 0),
-                    node_v6(other)
-                ));
+                let (pods, via) = (pod_v6(other, 0), node_v6(other));
+                batch.add(format!("route add {pods}/64 via {via}"));
             }
         }
     }

@@ -4,10 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde_json::{Value, json};
 
-/// A dual-stack Service of type ClusterIP under construction, or changed later.
+use crate::cluster::Families;
+
+/// A Service of type ClusterIP under construction, or changed later.
 #[derive(Clone, Debug)]
 pub struct Service {
     object: Value,
+    families: Families,
     v4: Ipv4Addr,
     v6: Ipv6Addr,
 }
@@ -15,18 +18,38 @@ pub struct Service {
 // === impl Service ===
 
 impl Service {
-    /// A Service without ports whose selector is `app=<name>`.
+    /// A dual-stack Service without ports whose selector is `app=<name>`.
     pub fn new(namespace: &str, name: &str, v4: Ipv4Addr, v6: Ipv6Addr) -> Self {
+        Self::of_families(namespace, name, Families::Dual, v4, v6)
+    }
+
+    /// The same with these families alone.
+    pub fn of_families(
+        namespace: &str,
+        name: &str,
+        families: Families,
+        v4: Ipv4Addr,
+        v6: Ipv6Addr,
+    ) -> Self {
+        let ips = families.in_use([v4.into(), v6.into()]);
+        let names = ips
+            .iter()
+            .map(|ip| if ip.is_ipv4() { "IPv4" } else { "IPv6" });
+        let names: Vec<&str> = names.collect();
+        let policy = match families {
+            Families::Dual => "RequireDualStack",
+            Families::V4 | Families::V6 => "SingleStack",
+        };
         let object = json!({
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": {"namespace": namespace, "name": name, "labels": {}},
             "spec": {
                 "type": "ClusterIP",
-                "clusterIP": v4.to_string(),
-                "clusterIPs": [v4.to_string(), v6.to_string()],
-                "ipFamilies": ["IPv4", "IPv6"],
-                "ipFamilyPolicy": "RequireDualStack",
+                "clusterIP": ips[0],
+                "clusterIPs": ips,
+                "ipFamilies": names,
+                "ipFamilyPolicy": policy,
                 "internalTrafficPolicy": "Cluster",
                 "sessionAffinity": "None",
                 "selector": {"app": name},
@@ -34,7 +57,12 @@ impl Service {
             },
             "status": {"loadBalancer": {}},
         });
-        Self { object, v4, v6 }
+        Self {
+            object,
+            families,
+            v4,
+            v6,
+        }
     }
 
     /// With a port; `target` is a number or the name of a container port.
@@ -169,6 +197,17 @@ impl Service {
     /// The IPv6 ClusterIP with a port.
     pub fn v6(&self, port: u16) -> SocketAddr {
         SocketAddr::new(IpAddr::V6(self.v6), port)
+    }
+
+    /// The ClusterIPs of the families that the Service has, with a port.
+    pub fn addresses(&self, port: u16) -> Vec<SocketAddr> {
+        let ips = self.families.in_use([self.v4.into(), self.v6.into()]);
+        ips.iter().map(|&ip| SocketAddr::new(ip, port)).collect()
+    }
+
+    /// The ClusterIP of the first family with a port.
+    pub fn first(&self, port: u16) -> SocketAddr {
+        self.addresses(port)[0]
     }
 
     /// Both.

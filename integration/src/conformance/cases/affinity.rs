@@ -5,9 +5,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_integration::{agent::dial::Dial, workload::Service};
+use crate::{
+    agent::dial::Dial,
+    conformance::{
+        case::cases,
+        scenario::{Client, Scenario, tcp, tcp_at},
+    },
+    workload::Service,
+};
 
-use crate::scenario::{Client, Scenario, tcp, tcp_both};
+cases! {
+    s19_session_affinity_works_for_cluster_ip: rows [S19],
+        rules [H1 H8];
+    s19b_session_affinity_timeout_works_for_cluster_ip: rows [S19b],
+        rules [H2 H3];
+    s19c_session_affinity_can_be_switched_for_cluster_ip: rows [S19c],
+        rules [H5];
+    h4_affinity_ends_when_its_backend_leaves: own "affinity ends with its backend, which has no claim on the client when it comes back",
+        rules [H4 H6];
+}
 
 const PODS: [&str; 3] = ["pod-1", "pod-2", "pod-3"];
 
@@ -17,9 +33,7 @@ pub(crate) fn is_sticky(client: &mut Client, dial: &Dial) {
     assert_eq!(names.len(), 1, "{dial:?} reached {names:?}");
 }
 
-#[test]
-fn s19_session_affinity_works_for_cluster_ip() {
-    let s = Scenario::new("s19");
+fn s19_session_affinity_works_for_cluster_ip(s: &Scenario) {
     let _pods = s.published_backends("sticky", &PODS);
     let service = s
         .service("sticky")
@@ -33,16 +47,14 @@ fn s19_session_affinity_works_for_cluster_ip() {
     s.apply(plain.object());
     for mut client in [s.client(0), s.host_client(1)] {
         // All three are there before stickiness means anything.
-        client.reaches_all(&tcp_both(&plain, 80), &PODS);
-        for dial in tcp_both(&service, 80) {
+        client.reaches_all(&tcp_at(&plain, 80), &PODS);
+        for dial in tcp_at(&service, 80) {
             is_sticky_once_up(&mut client, &dial);
         }
     }
 }
 
-#[test]
-fn s19b_session_affinity_timeout_works_for_cluster_ip() {
-    let s = Scenario::new("s19b");
+fn s19b_session_affinity_timeout_works_for_cluster_ip(s: &Scenario) {
     let _pods = s.published_backends("sticky", &PODS);
     let plain = s
         .service("plain")
@@ -55,8 +67,8 @@ fn s19b_session_affinity_timeout_works_for_cluster_ip() {
     s.apply(plain.object());
     s.apply(service.object());
     let mut client = s.client(0);
-    client.reaches_all(&tcp_both(&plain, 80), &PODS);
-    expires(&mut client, &tcp(service.v4(80)));
+    client.reaches_all(&tcp_at(&plain, 80), &PODS);
+    expires(&mut client, &tcp(service.first(80)));
 }
 
 /// Affinity of two seconds outlasts its time as long as new connections come, and no longer.
@@ -75,13 +87,11 @@ pub(crate) fn expires(client: &mut Client, dial: &Dial) {
     assert!(moved, "still {first} after ten expiries");
 }
 
-#[test]
-fn s19c_session_affinity_can_be_switched_for_cluster_ip() {
-    let s = Scenario::new("s19c");
+fn s19c_session_affinity_can_be_switched_for_cluster_ip(s: &Scenario) {
     let _pods = s.published_backends("switched", &PODS);
     let plain = s.service("switched").port("", 80, 80, "TCP");
     let mut client = s.client(1);
-    switches(&s, &mut client, &plain, &tcp(plain.v4(80)), &PODS);
+    switches(s, &mut client, &plain, &tcp(plain.first(80)), &PODS);
 }
 
 /// None, ClientIP, None, ClientIP on one Service.
@@ -101,9 +111,7 @@ pub(crate) fn switches(
     }
 }
 
-#[test]
-fn h4_affinity_ends_when_its_backend_leaves() {
-    let s = Scenario::new("h4");
+fn h4_affinity_ends_when_its_backend_leaves(s: &Scenario) {
     let _pods = s.published_backends("sticky", &PODS);
     let service = s
         .service("sticky")
@@ -111,7 +119,7 @@ fn h4_affinity_ends_when_its_backend_leaves() {
         .client_ip_affinity(10_800);
     s.apply(service.object());
     let mut client = s.client(0);
-    for dial in tcp_both(&service, 80) {
+    for dial in tcp_at(&service, 80) {
         let first = is_sticky_once_up(&mut client, &dial);
         s.change(&first, |pod| pod.ready = false);
         let others: Vec<&str> = PODS.into_iter().filter(|name| **name != first).collect();

@@ -5,10 +5,28 @@ use std::{
     time::Duration,
 };
 
-use lb_integration::{agent::dial::Dial, client::Client};
-use nix::sys::signal::Signal;
+use crate::{
+    agent::dial::Dial,
+    conformance::{
+        case::cases,
+        scenario::{Backend, Client, Scenario, tcp, tcp_to, with_port},
+    },
+};
 
-use crate::scenario::{Backend, Scenario, tcp, tcp_to, with_port};
+cases! {
+    s30_node_port_serves_while_only_terminating_endpoints_are_left: rows [S30],
+        rules [C5], needs [Outside Routes];
+    s31_external_policy_local_keeps_the_source_of_host_clients: rows [S31],
+        rules [E14 F3], needs [Outside];
+    s32_falls_back_to_local_terminating_endpoints_with_external_policy_local: rows [S32],
+        rules [C5 C12 E14 F1], needs [Outside];
+    s33_falls_back_to_terminating_endpoints_with_external_policy_cluster: rows [S33],
+        rules [C4], needs [Outside];
+    s36_node_port_follows_changes_of_the_external_policy: rows [S36],
+        rules [C12 E14 F2 F3];
+    f1_a_pod_is_served_at_its_own_node_that_has_no_endpoint: own "externalTrafficPolicy Local: a pod is served at its own node, which has no endpoint",
+        rules [F1], needs [Outside Routes];
+}
 
 /// A backend on the first node that is told to end, and serves on.
 fn leaving(s: &Scenario) -> Backend {
@@ -17,15 +35,8 @@ fn leaving(s: &Scenario) -> Backend {
     backend
 }
 
-fn leaves(s: &Scenario, backend: &Backend) {
-    backend.server.signal(Signal::SIGTERM).unwrap();
-    s.change("leaving", |pod| pod.terminating = true);
-}
-
-#[test]
-fn s30_node_port_serves_while_only_terminating_endpoints_are_left() {
-    let s = Scenario::new("s30");
-    let backend = leaving(&s);
+fn s30_node_port_serves_while_only_terminating_endpoints_are_left(s: &Scenario) {
+    let backend = leaving(s);
     let port = s.node_port();
     let vips = s.vips();
     let service = s
@@ -35,18 +46,16 @@ fn s30_node_port_serves_while_only_terminating_endpoints_are_left() {
         .load_balancer(&vips)
         .external_local();
     s.apply(service.object());
-    let dials = [tcp_to(&s.at_node(0, port)), tcp_to(&with_port(vips, 80))].concat();
+    let dials = [tcp_to(&s.at_node(0, port)), tcp_to(&with_port(&vips, 80))].concat();
     let mut client = s.outside_client();
     client.reaches_all(&dials, &["leaving"]);
-    leaves(&s, &backend);
+    s.terminate(&backend);
     for _ in 0..5 {
         client.reaches_all(&dials, &["leaving"]);
     }
 }
 
-#[test]
-fn s31_external_policy_local_keeps_the_source_of_host_clients() {
-    let s = Scenario::new("s31");
+fn s31_external_policy_local_keeps_the_source_of_host_clients(s: &Scenario) {
     let backend = s.backend(0, "local", &[80], &[]);
     s.publish([s.record(&backend, "svc")]);
     let port = s.node_port();
@@ -62,14 +71,13 @@ fn s31_external_policy_local_keeps_the_source_of_host_clients() {
         host.is_seen_as(&dial, &s.node_addresses(1));
         let mut outside = s.outside_client();
         outside.reaches(&dial, &["local"]);
-        outside.is_seen_as(&dial, &s.outside_addresses());
+        let own = outside.addresses();
+        outside.is_seen_as(&dial, &own);
     }
 }
 
-#[test]
-fn s32_falls_back_to_local_terminating_endpoints_with_external_policy_local() {
-    let s = Scenario::new("s32");
-    let backend = leaving(&s);
+fn s32_falls_back_to_local_terminating_endpoints_with_external_policy_local(s: &Scenario) {
+    let backend = leaving(s);
     let port = s.node_port();
     let service = s
         .service("svc")
@@ -82,7 +90,7 @@ fn s32_falls_back_to_local_terminating_endpoints_with_external_policy_local() {
     for client in &mut clients {
         client.reaches_all(&near, &["leaving"]);
     }
-    leaves(&s, &backend);
+    s.terminate(&backend);
     for _ in 0..5 {
         for client in &mut clients {
             client.reaches_all(&near, &["leaving"]);
@@ -94,10 +102,8 @@ fn s32_falls_back_to_local_terminating_endpoints_with_external_policy_local() {
     clients[1].reaches_all(&far, &["leaving"]);
 }
 
-#[test]
-fn s33_falls_back_to_terminating_endpoints_with_external_policy_cluster() {
-    let s = Scenario::new("s33");
-    let backend = leaving(&s);
+fn s33_falls_back_to_terminating_endpoints_with_external_policy_cluster(s: &Scenario) {
+    let backend = leaving(s);
     let port = s.node_port();
     let service = s.service("svc").port("", 80, 80, "TCP").node_port("", port);
     s.apply(service.object());
@@ -107,7 +113,7 @@ fn s33_falls_back_to_terminating_endpoints_with_external_policy_cluster() {
     for client in &mut clients {
         client.reaches_all(&dials, &["leaving"]);
     }
-    leaves(&s, &backend);
+    s.terminate(&backend);
     for _ in 0..5 {
         for client in &mut clients {
             client.reaches_all(&dials, &["leaving"]);
@@ -141,9 +147,7 @@ fn policy_local_holds(s: &Scenario, client: &mut Client, port: u16) {
     }
 }
 
-#[test]
-fn s36_node_port_follows_changes_of_the_external_policy() {
-    let s = Scenario::new("s36");
+fn s36_node_port_follows_changes_of_the_external_policy(s: &Scenario) {
     let backend = s.backend(0, "server", &[80], &[]);
     s.publish([s.record(&backend, "svc")]);
     let port = s.node_port();
@@ -151,20 +155,18 @@ fn s36_node_port_follows_changes_of_the_external_policy() {
     let local = service.clone().external_local();
     let mut client = s.host_client(1);
     s.apply(local.object());
-    policy_local_holds(&s, &mut client, port);
+    policy_local_holds(s, &mut client, port);
     s.apply(service.object());
     for node in 0..3 {
         for to in s.at_node(node, port) {
-            client.reaches(&from_node(&s, 1, to), &["server"]);
+            client.reaches(&from_node(s, 1, to), &["server"]);
         }
     }
     s.apply(local.object());
-    policy_local_holds(&s, &mut client, port);
+    policy_local_holds(s, &mut client, port);
 }
 
-#[test]
-fn f1_a_pod_is_served_at_its_own_node_that_has_no_endpoint() {
-    let s = Scenario::new("f1");
+fn f1_a_pod_is_served_at_its_own_node_that_has_no_endpoint(s: &Scenario) {
     let backend = s.backend(0, "server", &[80], &[]);
     s.publish([s.record(&backend, "svc")]);
     let (port, vips) = (s.node_port(), s.vips());
@@ -178,8 +180,8 @@ fn f1_a_pod_is_served_at_its_own_node_that_has_no_endpoint() {
         .external_local();
     s.apply(service.object());
     let mut client = s.client(1);
-    let own = client.pod.as_ref().unwrap().addresses();
-    let dials = [tcp_to(&s.at_node(1, port)), tcp_to(&with_port(vips, 80))].concat();
+    let own = client.addresses();
+    let dials = [tcp_to(&s.at_node(1, port)), tcp_to(&with_port(&vips, 80))].concat();
     for dial in &dials {
         client.reaches(dial, &["server"]);
         client.is_seen_as(dial, &own);

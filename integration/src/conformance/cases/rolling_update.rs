@@ -2,10 +2,17 @@
 
 use std::{thread, time::Duration};
 
-use lb_integration::process::Process;
-use nix::sys::signal::Signal;
+use crate::conformance::{
+    case::cases,
+    scenario::{Backend, Scenario, tcp, with_port},
+};
 
-use crate::scenario::{Backend, Scenario, tcp, with_port};
+cases! {
+    lb12a_rolling_update_with_policy_cluster_disrupts_nobody: rows [LB12a],
+        rules [C4 C5], needs [Outside Routes];
+    lb12b_rolling_update_with_policy_local_disrupts_nobody: rows [LB12b],
+        rules [C4 C5], needs [Outside Routes];
+}
 
 const ROUNDS: usize = 5;
 /// How long a pod serves after it was told to end.
@@ -18,25 +25,15 @@ fn start(s: &Scenario, node: usize, name: &str) -> Backend {
 }
 
 /// What a DaemonSet does to one node: the old pod ends, then the new one starts.
-fn replace(s: &Scenario, node: usize, old: Backend, round: usize) -> Backend {
-    let name = old.pod.name().to_owned();
-    s.change(&name, |pod| {
-        pod.terminating = true;
-        pod.ready = true;
-    });
-    ends(old.server);
-    s.withdraw(&name);
-    drop(old.pod);
+fn replace(s: &Scenario, node: usize, mut old: Backend, round: usize) -> Backend {
+    s.terminate(&old);
+    old.ends(GRACE * 20);
+    s.withdraw(old.name());
+    drop(old);
     start(s, node, &format!("round-{round}-{node}"))
 }
 
-fn ends(mut server: Process) {
-    server.signal(Signal::SIGTERM).unwrap();
-    server.wait(GRACE * 20).unwrap();
-}
-
-fn rolling_update(name: &str, local: bool) {
-    let s = Scenario::new(name);
+fn rolling_update(s: &Scenario, local: bool) {
     let vips = s.vips();
     let port = s.node_port();
     let service = s
@@ -49,11 +46,9 @@ fn rolling_update(name: &str, local: bool) {
     } else {
         service
     };
-    let mut pods: Vec<Backend> = (0..2)
-        .map(|n| start(&s, n, &format!("first-{n}")))
-        .collect();
+    let mut pods: Vec<Backend> = (0..2).map(|n| start(s, n, &format!("first-{n}"))).collect();
     s.apply(service.object());
-    let dial = tcp(with_port(vips, 80)[0]);
+    let dial = tcp(with_port(&vips, 80)[0]);
     let (mut client, mut probe) = (s.outside_client(), s.outside_client());
     let here = if local {
         &["first-0"][..]
@@ -69,9 +64,9 @@ fn rolling_update(name: &str, local: bool) {
                 // The load balancer's health check has found this node to be leaving.
                 s.route(&vips, 1 - node);
                 let old = pods.remove(0);
-                pods.push(replace(&s, node, old, round));
+                pods.push(replace(s, node, old, round));
                 // It comes back to a node when that serves again.
-                let all = [pods[0].pod.name(), pods[1].pod.name()];
+                let all = [pods[0].name(), pods[1].name()];
                 let there = if local { &all[1..] } else { &all };
                 probe.reaches(&tcp(s.at_node(node, port)[0]), there);
             }
@@ -83,12 +78,10 @@ fn rolling_update(name: &str, local: bool) {
     assert!(summary.replies.len() >= ROUNDS, "{summary:?}");
 }
 
-#[test]
-fn lb12a_rolling_update_with_policy_cluster_disrupts_nobody() {
-    rolling_update("lb12a", false);
+fn lb12a_rolling_update_with_policy_cluster_disrupts_nobody(s: &Scenario) {
+    rolling_update(s, false);
 }
 
-#[test]
-fn lb12b_rolling_update_with_policy_local_disrupts_nobody() {
-    rolling_update("lb12b", true);
+fn lb12b_rolling_update_with_policy_local_disrupts_nobody(s: &Scenario) {
+    rolling_update(s, true);
 }

@@ -1,12 +1,23 @@
 //! What the proxy must leave alone, and take up again. Rows S12, S14, S21.
 
-use lb_integration::workload::SERVICE_PROXY_NAME;
+use crate::{
+    conformance::{
+        case::cases,
+        scenario::{Scenario, tcp_at},
+    },
+    workload::SERVICE_PROXY_NAME,
+};
 
-use crate::scenario::{Scenario, tcp_both};
+cases! {
+    s12_type_changes_from_external_name_to_cluster_ip: rows [S12],
+        rules [A5];
+    s14_type_changes_from_cluster_ip_to_external_name: rows [S14],
+        rules [A5];
+    s21_service_proxy_name_hands_a_service_to_another_proxy: rows [S21],
+        rules [A1 A2];
+}
 
-#[test]
-fn s12_type_changes_from_external_name_to_cluster_ip() {
-    let s = Scenario::new("s12");
+fn s12_type_changes_from_external_name_to_cluster_ip(s: &Scenario) {
     let mut client = s.client(0);
     let _pods = s.published_backends("named", &["pod-1", "pod-2"]);
     let service = s.service("named").port("", 80, 80, "TCP");
@@ -16,14 +27,12 @@ fn s12_type_changes_from_external_name_to_cluster_ip() {
         .spec("type", "ExternalName")
         .spec("externalName", "example.com");
     s.apply(external.object());
-    client.fails_all(&tcp_both(&service, 80));
+    client.fails_all(&tcp_at(&service, 80));
     s.apply(service.object());
-    client.reaches_all(&tcp_both(&service, 80), &["pod-1", "pod-2"]);
+    client.reaches_all(&tcp_at(&service, 80), &["pod-1", "pod-2"]);
 }
 
-#[test]
-fn s14_type_changes_from_cluster_ip_to_external_name() {
-    let s = Scenario::new("s14");
+fn s14_type_changes_from_cluster_ip_to_external_name(s: &Scenario) {
     let mut client = s.client(0);
     let _pods = s.published_backends("first", &["pod-1"]);
     let _target = s.published_backends("second", &["pod-2"]);
@@ -31,7 +40,7 @@ fn s14_type_changes_from_cluster_ip_to_external_name() {
     let second = s.service("second").port("", 80, 80, "TCP");
     s.apply(first.object());
     s.apply(second.object());
-    client.reaches_all(&tcp_both(&first, 80), &["pod-1"]);
+    client.reaches_all(&tcp_at(&first, 80), &["pod-1"]);
     let name = format!("second.{}.svc.cluster.local", s.namespace());
     s.apply(
         first
@@ -40,13 +49,11 @@ fn s14_type_changes_from_cluster_ip_to_external_name() {
             .spec("externalName", name)
             .object(),
     );
-    client.fails_all(&tcp_both(&first, 80));
-    client.reaches_all(&tcp_both(&second, 80), &["pod-2"]);
+    client.fails_all(&tcp_at(&first, 80));
+    client.reaches_all(&tcp_at(&second, 80), &["pod-2"]);
 }
 
-#[test]
-fn s21_service_proxy_name_hands_a_service_to_another_proxy() {
-    let s = Scenario::new("s21");
+fn s21_service_proxy_name_hands_a_service_to_another_proxy(s: &Scenario) {
     let mut client = s.client(1);
     let _disabled_pods = s.published_backends("disabled", &["off-1"]);
     let _toggled_pods = s.published_backends("toggled", &["on-1", "on-2"]);
@@ -57,8 +64,8 @@ fn s21_service_proxy_name_hands_a_service_to_another_proxy() {
     let toggled = s.service("toggled").port("", 80, 80, "TCP");
     s.apply(disabled.object());
     s.apply(toggled.object());
-    client.reaches_all(&tcp_both(&toggled, 80), &["on-1", "on-2"]);
-    client.fails_all(&tcp_both(&disabled, 80));
+    client.reaches_all(&tcp_at(&toggled, 80), &["on-1", "on-2"]);
+    client.fails_all(&tcp_at(&disabled, 80));
 
     s.apply(
         toggled
@@ -66,8 +73,8 @@ fn s21_service_proxy_name_hands_a_service_to_another_proxy() {
             .label(SERVICE_PROXY_NAME, "foo-bar")
             .object(),
     );
-    client.fails_all(&tcp_both(&toggled, 80));
+    client.fails_all(&tcp_at(&toggled, 80));
     s.apply(toggled.object());
-    client.reaches_all(&tcp_both(&toggled, 80), &["on-1", "on-2"]);
-    client.fails_all(&tcp_both(&disabled, 80));
+    client.reaches_all(&tcp_at(&toggled, 80), &["on-1", "on-2"]);
+    client.fails_all(&tcp_at(&disabled, 80));
 }

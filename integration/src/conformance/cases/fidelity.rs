@@ -7,12 +7,35 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_integration::agent::{
-    dial::Dial,
-    socket::{Family, Protocol},
+use crate::{
+    agent::{
+        dial::Dial,
+        socket::{Family, Protocol},
+    },
+    conformance::{
+        case::cases,
+        scenario::{Scenario, tcp, tcp_at, udp, udp_at},
+    },
 };
 
-use crate::scenario::{Scenario, tcp, tcp_both, udp, udp_both};
+cases! {
+    g6_applications_see_the_address_they_dialled: own "applications see the address they dialled (getpeername, recvmsg)",
+        rules [G6];
+    m5_v4_mapped_sockets_are_served_as_ipv4: own "v4-mapped IPv6 sockets are served as IPv4",
+        rules [M5], needs [V4];
+    c16_established_connections_outlive_their_endpoint: own "established connections outlive their endpoint and their Service",
+        rules [C16];
+    g6_udp_socket_reports_the_service_through_its_life: own "a connected UDP socket reports the Service for as long as it lives",
+        rules [G6 M5];
+    unconnected_udp_socket_keeps_its_backend_while_others_change: own "a long-lived UDP socket keeps its backend until that leaves",
+        rules [I2];
+    one_udp_socket_tells_two_services_apart_that_share_backends: own "one UDP socket tells two Services apart that share backends",
+        rules [G6];
+    one_udp_socket_asks_two_services_by_turns_that_have_one_backend: own "one UDP socket asks two Services by turns that have one backend",
+        rules [G6];
+    traffic_to_pods_is_left_alone: own "traffic to pods themselves is left alone",
+        rules [G5];
+}
 
 /// The address as a socket of this family reports it.
 fn seen_by(family: Family, address: SocketAddr) -> SocketAddr {
@@ -24,9 +47,7 @@ fn seen_by(family: Family, address: SocketAddr) -> SocketAddr {
     }
 }
 
-#[test]
-fn g6_applications_see_the_address_they_dialled() {
-    let s = Scenario::new("g6");
+fn g6_applications_see_the_address_they_dialled(s: &Scenario) {
     let _pods = s.published_backends("svc", &["pod-1", "pod-2"]);
     let service = s
         .service("svc")
@@ -34,7 +55,7 @@ fn g6_applications_see_the_address_they_dialled() {
         .port("udp", 80, 80, "UDP");
     s.apply(service.object());
     for mut client in [s.client(0), s.client(1), s.host_client(0)] {
-        for to in service.at(80) {
+        for to in service.addresses(80) {
             // `reaches` compares what getpeername or recvmsg reported with what was dialled.
             client.reaches(&tcp(to), &["pod-1", "pod-2"]);
             client.reaches(&udp(to), &["pod-1", "pod-2"]);
@@ -44,9 +65,7 @@ fn g6_applications_see_the_address_they_dialled() {
     }
 }
 
-#[test]
-fn m5_v4_mapped_sockets_are_served_as_ipv4() {
-    let s = Scenario::new("m5");
+fn m5_v4_mapped_sockets_are_served_as_ipv4(s: &Scenario) {
     let _pods = s.published_backends("svc", &["pod-1", "pod-2"]);
     let service = s
         .service("svc")
@@ -62,15 +81,14 @@ fn m5_v4_mapped_sockets_are_served_as_ipv4() {
     }
 }
 
-#[test]
-fn c16_established_connections_outlive_their_endpoint() {
-    let s = Scenario::new("c16");
+fn c16_established_connections_outlive_their_endpoint(s: &Scenario) {
     let _pods = s.published_backends("svc", &["pod-1"]);
     let service = s.service("svc").port("", 80, 80, "TCP");
     s.apply(service.object());
     let mut client = s.client(1);
-    client.reaches_all(&tcp_both(&service, 80), &["pod-1"]);
-    let streams = service.at(80).map(|to| {
+    client.reaches_all(&tcp_at(&service, 80), &["pod-1"]);
+    let addresses = service.addresses(80).into_iter();
+    let open = |to| {
         let stream = client
             .control
             .connect_new(Protocol::Tcp, to)
@@ -81,12 +99,13 @@ fn c16_established_connections_outlive_their_endpoint() {
             "streaming"
         );
         (stream, to)
-    });
+    };
+    let streams: Vec<_> = addresses.map(open).collect();
     // The endpoint leaves, then the Service itself.
     s.withdraw("pod-1");
-    client.is_refused_all(&tcp_both(&service, 80));
+    client.is_refused_all(&tcp_at(&service, 80));
     s.delete(service.object());
-    client.fails_all(&tcp_both(&service, 80));
+    client.fails_all(&tcp_at(&service, 80));
     for (stream, to) in streams {
         assert_eq!(
             client
@@ -101,20 +120,22 @@ fn c16_established_connections_outlive_their_endpoint() {
     }
 }
 
-#[test]
-fn g6_udp_socket_reports_the_service_through_its_life() {
-    let s = Scenario::new("g6-udp");
+fn g6_udp_socket_reports_the_service_through_its_life(s: &Scenario) {
     let _pods = s.published_backends("svc", &["pod-1"]);
     let service = s.service("svc").port("", 80, 80, "UDP");
     s.apply(service.object());
     let mut client = s.client(1);
-    client.reaches_all(&udp_both(&service, 80), &["pod-1"]);
+    client.reaches_all(&udp_at(&service, 80), &["pod-1"]);
     let control = &mut client.control;
-    for (family, to) in [
-        (Family::V4, service.v4(80)),
-        (Family::V6, service.v6(80)),
-        (Family::V6, service.v4(80)),
-    ] {
+    let mut sockets: Vec<(Family, SocketAddr)> = service
+        .addresses(80)
+        .into_iter()
+        .map(|to| (Family::of(to.ip()), to))
+        .collect();
+    if s.families().has_v4() {
+        sockets.push((Family::V6, service.v4(80)));
+    }
+    for (family, to) in sockets {
         let socket = control.open(Protocol::Udp, family, None).unwrap().unwrap();
         let limit = Duration::from_secs(1);
         control.connect(socket, to, limit).unwrap().unwrap();
@@ -129,18 +150,16 @@ fn g6_udp_socket_reports_the_service_through_its_life() {
     }
 }
 
-#[test]
-fn unconnected_udp_socket_keeps_its_backend_while_others_change() {
-    let s = Scenario::new("udp-keeps");
+fn unconnected_udp_socket_keeps_its_backend_while_others_change(s: &Scenario) {
     let _pods = s.published_backends("svc", &["pod-1", "pod-2", "pod-3"]);
     let service = s.service("svc").port("", 80, 80, "UDP");
     s.apply(service.object());
     let mut client = s.client(0);
-    client.reaches_all(&udp_both(&service, 80), &["pod-1", "pod-2", "pod-3"]);
-    let to = service.v4(80);
+    client.reaches_all(&udp_at(&service, 80), &["pod-1", "pod-2", "pod-3"]);
+    let to = service.first(80);
     let socket = client
         .control
-        .open(Protocol::Udp, Family::V4, None)
+        .open(Protocol::Udp, Family::of(to.ip()), None)
         .unwrap()
         .unwrap();
     let mine = client
@@ -186,9 +205,7 @@ fn unconnected_udp_socket_keeps_its_backend_while_others_change() {
     }
 }
 
-#[test]
-fn one_udp_socket_tells_two_services_apart_that_share_backends() {
-    let s = Scenario::new("udp-two");
+fn one_udp_socket_tells_two_services_apart_that_share_backends(s: &Scenario) {
     let _pods = s.published_backends("svc", &["pod-1", "pod-2"]);
     let selector = serde_json::json!({"app": "svc"});
     let [one, two] = ["one", "two"].map(|name| {
@@ -200,15 +217,15 @@ fn one_udp_socket_tells_two_services_apart_that_share_backends() {
     s.apply(two.object());
     let mut client = s.client(0);
     for service in [&one, &two] {
-        client.reaches_all(&udp_both(service, 80), &["pod-1", "pod-2"]);
+        client.reaches_all(&udp_at(service, 80), &["pod-1", "pod-2"]);
     }
     let control = &mut client.control;
     for _ in 0..20 {
         let socket = control
-            .open(Protocol::Udp, Family::V4, None)
+            .open(Protocol::Udp, Family::of(one.first(80).ip()), None)
             .unwrap()
             .unwrap();
-        let sent = [(one.v4(80), "first"), (two.v4(80), "second")];
+        let sent = [(one.first(80), "first"), (two.first(80), "second")];
         // Both requests are out before either reply is read.
         for (to, word) in sent {
             control
@@ -232,9 +249,7 @@ fn one_udp_socket_tells_two_services_apart_that_share_backends() {
     }
 }
 
-#[test]
-fn one_udp_socket_asks_two_services_by_turns_that_have_one_backend() {
-    let s = Scenario::new("udp-one");
+fn one_udp_socket_asks_two_services_by_turns_that_have_one_backend(s: &Scenario) {
     let _pods = s.published_backends("svc", &["pod-1"]);
     let selector = serde_json::json!({"app": "svc"});
     let [one, two] = ["one", "two"].map(|name| {
@@ -246,14 +261,14 @@ fn one_udp_socket_asks_two_services_by_turns_that_have_one_backend() {
     s.apply(two.object());
     let mut client = s.client(1);
     for service in [&one, &two] {
-        client.reaches_all(&udp_both(service, 80), &["pod-1"]);
+        client.reaches_all(&udp_at(service, 80), &["pod-1"]);
     }
     let socket = client
         .control
-        .open(Protocol::Udp, Family::V4, None)
+        .open(Protocol::Udp, Family::of(one.first(80).ip()), None)
         .unwrap()
         .unwrap();
-    for to in [one.v4(80), two.v4(80), one.v4(80), two.v4(80)] {
+    for to in [one.first(80), two.first(80), one.first(80), two.first(80)] {
         let received = client
             .control
             .ask_at(socket, to, "hostname")
@@ -263,13 +278,11 @@ fn one_udp_socket_asks_two_services_by_turns_that_have_one_backend() {
     }
 }
 
-#[test]
-fn traffic_to_pods_is_left_alone() {
-    let s = Scenario::new("direct");
+fn traffic_to_pods_is_left_alone(s: &Scenario) {
     let backend = s.backend(1, "pod-1", &[80], &[80]);
     let mut client = s.client(0);
-    let mine = client.pod.as_ref().unwrap().addresses();
-    for address in backend.pod.addresses() {
+    let mine = client.addresses();
+    for address in backend.addresses() {
         let to = SocketAddr::new(address, 80);
         client.reaches(&tcp(to), &["pod-1"]);
         client.reaches(&udp(to), &["pod-1"]);

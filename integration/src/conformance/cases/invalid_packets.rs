@@ -1,12 +1,23 @@
 //! Packets of a server that fit no window. Row CT6: if they reached the client under the server's
 //! own address, the client would answer them with a reset that ends the connection.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
-use lb_integration::{agent::socket::Protocol, client::Client, netns::Netns};
 use socket2::{Domain, Socket, Type};
 
-use crate::scenario::{Backend, Scenario, tcp, with_port};
+use crate::{
+    agent::socket::Protocol,
+    conformance::{
+        case::cases,
+        scenario::{Backend, Client, Scenario, tcp, with_port},
+    },
+    netns::Netns,
+};
+
+cases! {
+    ct6_packets_outside_the_window_do_not_end_connections: rows [CT6],
+        rules [G10], needs [Namespaces Outside Routes V4];
+}
 
 /// A TCP segment with data, from `server` to `client`, that acknowledges something.
 fn segment(server: SocketAddrV4, client: SocketAddrV4, sequence: u32) -> Vec<u8> {
@@ -55,7 +66,11 @@ fn resets(netns: &Netns) -> u64 {
 
 /// The connection lives on, and its client sends no reset, while the server's node sends it
 /// segments from all over the sequence space.
-fn unmoved(client: &mut Client, netns: &Netns, to: SocketAddr, backend: &Backend) {
+fn unmoved(client: &mut Client, to: SocketAddr, backend: &Backend) {
+    let netns = client.placement().netns.clone();
+    let IpAddr::V4(address) = backend.address() else {
+        panic!("{to} is an IPv4 address");
+    };
     let control = &mut client.control;
     let stream = control.connect_new(Protocol::Tcp, to).unwrap().unwrap();
     let seen = control.ask(stream, "clientip").unwrap().unwrap().data;
@@ -63,8 +78,8 @@ fn unmoved(client: &mut Client, netns: &Netns, to: SocketAddr, backend: &Backend
         panic!("{to} is an IPv4 address");
     };
     control.ask(stream, "stream").unwrap().unwrap();
-    let before = resets(netns);
-    let server = SocketAddrV4::new(backend.pod.v4(), 80);
+    let before = resets(&netns);
+    let server = SocketAddrV4::new(address, 80);
     for round in 0..20u32 {
         let bytes = segment(server, seen, round.wrapping_mul(0x1357_9bdf));
         let send = || {
@@ -76,17 +91,14 @@ fn unmoved(client: &mut Client, netns: &Netns, to: SocketAddr, backend: &Backend
             socket.bind(&SocketAddrV4::new(*server.ip(), 0).into())?;
             socket.send_to(&bytes, &SocketAddrV4::new(*seen.ip(), 0).into())
         };
-        backend.pod.placement().netns.run(send).unwrap().unwrap();
+        backend.placement().netns.run(send).unwrap().unwrap();
         client.stream_works(stream, &format!("round {round}"));
     }
-    assert_eq!(resets(netns), before, "{to}");
+    assert_eq!(resets(&netns), before, "{to}");
 }
 
-#[test]
-fn ct6_packets_outside_the_window_do_not_end_connections() {
-    let s = Scenario::new("ct6");
-    let outside = s.new_outside("ct6");
-    let mut from_outside = Client::new(outside.control().unwrap());
+fn ct6_packets_outside_the_window_do_not_end_connections(s: &Scenario) {
+    let mut from_outside = s.new_outside_client("ct6");
     let mut in_pod = s.client(1);
     for (node, name) in ["near", "far"].into_iter().enumerate() {
         let backend = s.backend(node, name, &[80], &[]);
@@ -99,11 +111,10 @@ fn ct6_packets_outside_the_window_do_not_end_connections() {
             .load_balancer(&vips);
         s.apply(service.object());
         in_pod.reaches(&tcp(service.v4(80)), &[name]);
-        let netns = in_pod.pod.as_ref().unwrap().placement().netns.clone();
-        unmoved(&mut in_pod, &netns, service.v4(80), &backend);
-        for to in [s.at_node(0, port)[0], with_port(vips, 80)[0]] {
+        unmoved(&mut in_pod, service.v4(80), &backend);
+        for to in [s.at_node(0, port)[0], with_port(&vips, 80)[0]] {
             from_outside.reaches(&tcp(to), &[name]);
-            unmoved(&mut from_outside, &outside.placement().netns, to, &backend);
+            unmoved(&mut from_outside, to, &backend);
         }
     }
 }

@@ -1,0 +1,26 @@
+//! The conformance suite: what upstream's end-to-end tests ask of a service proxy, and what they
+//! never ask, as cases that any proxy can be run through.
+//!
+//! * [`case`]: a case is a value: its name, the rows and rules of `RULES.md` that it proves, what
+//!   it needs of the place where it runs, and the function that panics when a promise is broken.
+//! * [`site`]: the seam between cases and that place. A [`Site`] has nodes with a proxy on each,
+//!   starts pods and clients, and takes objects. [`netns`] is the site out of network namespaces.
+//! * [`scenario`]: one case's part of a site: a Kubernetes namespace, its pods, clients and checks.
+//!   This is all that cases see.
+//! * [`cases`]: the cases, one file a topic; [`all`] lists them.
+//! * [`rows`]: every row of upstream's tests, whether or not a case covers it.
+//! * [`run`]: runs one case and says how it went.
+
+pub mod case;
+pub mod cases;
+pub mod netns;
+pub mod rows;
+pub mod run;
+pub mod scenario;
+pub mod site;
+
+pub use case::{Case, Needs};
+pub use cases::all;
+pub use run::{Outcome, run};
+pub use scenario::Scenario;
+pub use site::Site;
