@@ -11,6 +11,7 @@
 //! * [`apiserver`]: a stand-in for the Kubernetes API server, with fault injection.
 //! * [`proxy`]: the service proxy under test, ours or any other, one per node.
 //! * [`conformance`]: the cases that any service proxy can be run through.
+//! * [`kind`]: a kind cluster with the proxy on it, and the suite's site there.
 //! * [`scene`]: all of it on one node with one Service.
 //! * [`stress`]: floods, full tables, swaps and churn, with figures.
 //! * [`packets`]: packet rows, run by the pure pipeline and by the real programs.
@@ -30,6 +31,7 @@ pub mod conformance;
 pub mod control;
 pub mod demo;
 pub mod ip;
+pub mod kind;
 pub mod netns;
 pub mod objects;
 pub mod packets;
