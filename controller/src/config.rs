@@ -4,7 +4,7 @@ mod conntrack;
 mod effective;
 mod network;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
@@ -61,6 +61,9 @@ pub struct Cli {
 pub enum Command {
     /// Watch Services and EndpointSlices and keep the datapath in step with them.
     Run(Box<Run>),
+    /// Mount the BPF file system and reserve the ports of SNAT, for a `run` with fewer
+    /// privileges: an init container's work. What is there already stays as it is.
+    Prepare(Prepare),
     /// Detach all programs and remove everything pinned on this node.
     Cleanup(Pinned),
     /// Print a completion script for a shell.
@@ -76,6 +79,18 @@ pub struct Pinned {
     /// Directory on a BPF file system for maps and attachments.
     #[arg(long, value_name = "DIR", default_value = crate::datapath::DEFAULT_PIN_ROOT, env = "LB_BPFFS")]
     pub bpffs: PathBuf,
+}
+
+/// Options of `prepare`.
+#[derive(Debug, Clone, Args)]
+pub struct Prepare {
+    /// Where a BPF file system must be mounted.
+    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf")]
+    pub bpf_mount: PathBuf,
+    /// The ports that `run` has as --snat-ports.
+    #[arg(long, value_name = "FIRST-LAST", default_value = network::SNAT_PORTS,
+        value_parser = network::ports)]
+    pub snat_ports: RangeInclusive<u16>,
 }
 
 /// Options of `run`.

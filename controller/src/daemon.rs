@@ -105,6 +105,13 @@ pub async fn run(options: &Run, in_force: Value) -> Result<(), DaemonError> {
     kernel::check_privileges()?;
     let cgroup_path = cgroup_path(options)?;
     kernel::check_cgroup2(&cgroup_path)?;
+    if kernel::is_own_cgroup(&cgroup_path) {
+        warn!(
+            cgroup = %cgroup_path.display(),
+            "this cgroup is the controller's own: only processes of its container are served; \
+             mount the node's cgroup v2 hierarchy and name it with --cgroup"
+        );
+    }
     kernel::check_bpffs(&options.pinned.bpffs)?;
     let pins = Pins::new(&options.pinned.bpffs);
     let _lock = lock(&pins)?;

@@ -1,6 +1,6 @@
 //! What this kernel and this machine offer, probed once at start.
 
-use std::path::Path;
+use std::{os::unix::fs::MetadataExt, path::Path};
 
 use aya::{
     programs::{ProgramType, SchedClassifier, TcAttachType},
@@ -154,6 +154,17 @@ pub fn find_cgroup2() -> Option<std::path::PathBuf> {
         let (_, dir, kind) = (fields.next()?, fields.next()?, fields.next()?);
         (kind == "cgroup2").then(|| dir.into())
     })
+}
+
+/// Whether `cgroup` holds this process itself without being the root of the hierarchy: in
+/// a container with a cgroup namespace of its own, what looks like the root is this.
+pub fn is_own_cgroup(cgroup: &Path) -> bool {
+    /// Inode number of the root of cgroup v2.
+    const ROOT: u64 = 1;
+    let root = std::fs::metadata(cgroup).is_ok_and(|directory| directory.ino() == ROOT);
+    let processes = std::fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+    let me = std::process::id().to_string();
+    !root && processes.lines().any(|pid| pid == me)
 }
 
 /// The running kernel's version, for logs and `lbctl status`.

@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod model;
 pub mod pins;
 pub mod plan;
+pub mod prepare;
 pub mod reaper;
 pub mod reconcile;
 pub mod source;

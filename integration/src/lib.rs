@@ -12,6 +12,7 @@
 //! * [`proxy`]: the service proxy under test, ours or any other, one per node.
 //! * [`conformance`]: the cases that any service proxy can be run through.
 //! * [`reference`](mod@reference): another service proxy, of netfilter rules, to check the tests with.
+//! * [`kind`]: a kind cluster with the proxy on it, and the suite's site there.
 //! * [`scene`]: all of it on one node with one Service.
 //! * [`stress`]: floods, full tables, swaps and churn, with figures.
 //! * [`packets`]: packet rows, run by the pure pipeline and by the real programs.
@@ -31,6 +32,7 @@ pub mod conformance;
 pub mod control;
 pub mod demo;
 pub mod ip;
+pub mod kind;
 pub mod netns;
 pub mod objects;
 pub mod packets;

@@ -14,6 +14,7 @@ mod conformance;
 mod demo;
 mod exec;
 mod exit;
+mod image;
 mod lint;
 mod setup;
 mod summary;
@@ -44,6 +45,7 @@ enum Verb {
     Lint(lint::Args),
     Demo(demo::Args),
     Bench(bench::Args),
+    Image(image::Args),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Verb::Lint(args) => lint::run(&workspace, args),
         Verb::Demo(args) => demo::run(&workspace, args),
         Verb::Bench(args) => bench::run(&workspace, args),
+        Verb::Image(args) => image::run(&workspace, args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

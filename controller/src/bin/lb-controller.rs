@@ -10,6 +10,7 @@ use lb_controller::{
     config::{Cli, Command, LogFormat, effective},
     daemon::{self, DaemonError},
     exit::sentence,
+    prepare,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -53,6 +54,7 @@ fn execute(command: &Command, in_force: serde_json::Value) -> Result<(), DaemonE
             runtime.shutdown_background();
             result
         }
+        Command::Prepare(options) => prepare::run(options),
         Command::Cleanup(options) => daemon::cleanup(options),
         Command::Completion { .. } => Ok(()),
     }

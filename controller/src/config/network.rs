@@ -7,6 +7,9 @@ use clap::{ArgAction, Args};
 use super::duration;
 use crate::devices::{NodePortAddresses, Options, Patterns, XdpMode};
 
+/// Source ports of connections to backends on other nodes.
+pub(super) const SNAT_PORTS: &str = "20000-29999";
+
 /// Devices, addresses and packets.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Devices and packets")]
@@ -55,7 +58,7 @@ pub struct NetworkArgs {
     pub xdp_device: Vec<(String, XdpMode)>,
     /// Source ports of connections to backends on other nodes; reserved in
     /// net.ipv4.ip_local_reserved_ports. Must be disjoint from NodePorts.
-    #[arg(long, value_name = "FIRST-LAST", default_value = "20000-29999", value_parser = ports)]
+    #[arg(long, value_name = "FIRST-LAST", default_value = SNAT_PORTS, value_parser = ports)]
     pub snat_ports: RangeInclusive<u16>,
     /// Leave TCP connections that another service proxy may have made to the kernel for
     /// this long after start.
@@ -100,7 +103,7 @@ fn device_mode(text: &str) -> Result<(String, XdpMode), String> {
     Ok((name.to_owned(), mode))
 }
 
-fn ports(text: &str) -> Result<RangeInclusive<u16>, &'static str> {
+pub(super) fn ports(text: &str) -> Result<RangeInclusive<u16>, &'static str> {
     let numbers = text
         .split_once('-')
         .and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));

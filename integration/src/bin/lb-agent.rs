@@ -1,6 +1,10 @@
 //! `lb-agent`: a traffic server and client for tests, demos and people at a shell.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -28,6 +32,15 @@ enum Verb {
         /// UDP address to answer from; may be repeated.
         #[arg(long, value_name = "ADDR:PORT")]
         udp: Vec<SocketAddr>,
+        /// Address for --tcp-port and --udp-port; may be repeated, or a list (`$(POD_IPS)`).
+        #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+        address: Vec<IpAddr>,
+        /// TCP port to listen on at each --address; may be repeated.
+        #[arg(long, value_name = "PORT", requires = "address")]
+        tcp_port: Vec<u16>,
+        /// UDP port to answer from at each --address; may be repeated.
+        #[arg(long, value_name = "PORT", requires = "address")]
+        udp_port: Vec<u16>,
         /// Seconds to go on serving after SIGTERM.
         #[arg(long, default_value_t = 0.0)]
         delay_shutdown: f64,
@@ -79,10 +92,15 @@ fn main() -> Result<()> {
     match Arguments::parse().command {
         Verb::Serve {
             name,
-            tcp,
-            udp,
+            mut tcp,
+            mut udp,
+            address,
+            tcp_port,
+            udp_port,
             delay_shutdown,
         } => {
+            tcp.extend(at_each(&address, &tcp_port));
+            udp.extend(at_each(&address, &udp_port));
             let delay_shutdown = Duration::try_from_secs_f64(delay_shutdown)?;
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -97,6 +115,15 @@ fn main() -> Result<()> {
         Verb::Dial(arguments) => dial(arguments),
         Verb::Control => Ok(session::run(io::stdin().lock(), io::stdout().lock())?),
     }
+}
+
+/// Every port at every address.
+fn at_each(addresses: &[IpAddr], ports: &[u16]) -> impl Iterator<Item = SocketAddr> {
+    addresses.iter().flat_map(|&address| {
+        ports
+            .iter()
+            .map(move |&port| SocketAddr::new(address, port))
+    })
 }
 
 fn dial(arguments: DialArguments) -> Result<()> {
