@@ -5,12 +5,15 @@
 //! is, before anything else is planned; no Service is skipped for another's sake.
 
 mod active;
+mod target;
+#[cfg(test)]
+mod tests;
 
-use std::{collections::BTreeSet, time::Instant};
+use std::time::Instant;
 
 use tracing::info;
 
-use self::active::Active;
+use self::{active::Active, target::Target};
 
 use crate::{
     apply::ApplyError,
@@ -19,7 +22,7 @@ use crate::{
     devices::Inventory,
     metrics,
     model::{Event, ObjectName, Settings},
-    plan::{Batch, GoneBackend, Planner, Retired, Usage, needs},
+    plan::{GoneBackend, Planner, Retired, Usage, needs},
     store::Store,
     sys,
 };
@@ -54,12 +57,9 @@ pub struct Reconciler {
     settings: Settings,
     /// Where to create a datapath; `None` once there is one.
     place: Option<Place>,
-    active: Option<Active>,
-    /// Services left to plan after a failure.
-    unfinished: BTreeSet<ObjectName>,
+    active: Option<Active<Datapath>>,
     /// Gone backends that nobody was told of, because a later write failed.
     gone: Vec<GoneBackend>,
-    synced_once: bool,
 }
 
 impl Reconciler {
@@ -93,9 +93,7 @@ impl Reconciler {
             settings,
             place,
             active,
-            unfinished: BTreeSet::new(),
             gone: Vec::new(),
-            synced_once: false,
         })
     }
 
@@ -124,18 +122,12 @@ impl Reconciler {
     /// Whether a reconciliation would do anything.
     pub fn has_work(&self) -> bool {
         self.store.synced()
-            && (!self.synced_once
-                || self.store.has_dirty()
-                || !self.unfinished.is_empty()
-                || self
-                    .active
-                    .as_ref()
-                    .is_some_and(|active| active.pending.is_some()))
+            && (self.store.has_dirty() || self.active.as_ref().is_none_or(Active::has_work))
     }
 
     /// Whether everything has been listed and programmed at least once.
     pub fn synced(&self) -> bool {
-        self.synced_once
+        self.active.as_ref().is_some_and(|active| active.synced)
     }
 
     /// The datapath, once there is one.
@@ -162,23 +154,14 @@ impl Reconciler {
     /// # Errors
     /// They could not be shut out yet; that is repeated by itself.
     pub fn retire_done(&mut self, done: &[Retired]) -> Result<(), ReconcileError> {
-        // Writes keep their order: what is pending may be about these frontends.
-        let Some(active) = self.active.as_mut().filter(|a| a.pending.is_none()) else {
-            return Ok(());
-        };
-        let mut batch = Batch::default();
-        active.planner.retire_done(done, &mut batch);
-        active.write(batch, &mut Outcome::default())
+        let active = self.active.as_mut();
+        active.map_or(Ok(()), |active| active.retire_done(done))
     }
 
     /// Lets freed indices be used again, if a grace period is worth its time now.
     pub fn idle(&mut self) {
-        if let Some(active) = &mut self.active
-            && active.pending.is_none()
-            && active.planner.has_quarantined()
-        {
-            sys::grace_period();
-            active.planner.release();
+        if let Some(active) = &mut self.active {
+            active.idle();
         }
     }
 
@@ -203,20 +186,18 @@ impl Reconciler {
         if !self.store.synced() {
             return Ok(());
         }
-        let mut names = std::mem::take(&mut self.unfinished);
-        names.append(&mut self.store.take_dirty());
-        if !self.synced_once {
-            names.extend(self.store.services().map(|(name, _)| name.clone()));
-            if let Some(active) = &self.active {
-                names.extend(active.planner.programmed().cloned());
-            }
-        }
         if let Some(place) = self.place.take() {
-            self.create(place, &names)?;
+            self.create(place)?;
         }
-        self.update(names, outcome)?;
-        if !self.synced_once {
-            self.synced_once = true;
+        let Some(active) = &mut self.active else {
+            return Ok(());
+        };
+        let first = !active.synced;
+        active.update(&mut self.store, self.settings, outcome)?;
+        active.datapath.refresh_network()?;
+        active.datapath.publish()?;
+        active.synced = true;
+        if first {
             info!(
                 services = outcome.services,
                 writes = outcome.writes,
@@ -228,10 +209,10 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Creates a datapath with room for `names`; it takes no traffic yet.
-    fn create(&mut self, place: Place, names: &BTreeSet<ObjectName>) -> Result<(), DatapathError> {
+    /// Creates a datapath with room for every Service; it takes no traffic yet.
+    fn create(&mut self, place: Place) -> Result<(), DatapathError> {
         let mut needed = Usage::default();
-        for name in names {
+        for (name, _) in self.store.services() {
             needed += needs(&desired_of(&self.store, self.settings, name));
         }
         let (datapath, capacity) = Datapath::create(place, needed)?;
@@ -240,44 +221,9 @@ impl Reconciler {
         Ok(())
     }
 
-    fn update(
-        &mut self,
-        mut names: BTreeSet<ObjectName>,
-        outcome: &mut Outcome,
-    ) -> Result<(), ReconcileError> {
-        let Some(active) = &mut self.active else {
-            return Ok(());
-        };
-        let (store, settings) = (&self.store, self.settings);
-        let desired_of = |name: &ObjectName| desired_of(store, settings, name);
-        let was_starved = std::mem::take(&mut active.starved);
-        names.extend(was_starved.keys().cloned());
-        let result = active
-            .set_zone(store, outcome)
-            .and_then(|()| active.run(&desired_of, &mut names, outcome));
-        self.unfinished = names;
-        result?;
-        // What was removed may have made room.
-        let mut again = active.starved.keys().cloned().collect();
-        active.starved.clear();
-        let result = active.run(&desired_of, &mut again, outcome);
-        self.unfinished = again;
-        result?;
-        active.report_starved(&was_starved);
-        if let Some(orphans) = active.orphans.take() {
-            let mut batch = Batch::default();
-            active.planner.sweep(orphans, &mut batch);
-            active.write(batch, outcome)?;
-        }
-        active.datapath.refresh_network()?;
-        active.datapath.publish()?;
-        Ok(())
-    }
-
     fn write_status(&self, ok: bool) {
         let Some(active) = &self.active else { return };
         let usage = active.planner.usage();
-        let synced = self.synced_once;
         active.datapath.write_status(|status| {
             status.frontends = usage.frontends;
             status.services = usage.services;
@@ -290,7 +236,7 @@ impl Reconciler {
             } else {
                 status.failed_syncs += 1;
             }
-            if synced {
+            if active.synced {
                 status.flags |= StatusFlags::SYNCED;
             }
         });

@@ -7,15 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::{debug, error};
 
-use super::{Outcome, ReconcileError};
+use super::{Outcome, ReconcileError, Target, desired_of};
 use crate::{
-    datapath::Datapath,
     desired::DesiredService,
     metrics,
-    model::ObjectName,
-    plan::{Batch, NoRoom, Orphans, Planner},
+    model::{ObjectName, Settings},
+    plan::{Batch, NoRoom, Orphans, Planner, Retired},
     store::Store,
-    sys,
 };
 
 /// Services planned before their writes are applied: bounds the memory of a batch.
@@ -23,38 +21,102 @@ const SERVICES_AT_A_TIME: usize = 256;
 
 /// A datapath and the mirror of what it holds.
 #[derive(Debug)]
-pub(super) struct Active {
-    pub(super) datapath: Datapath,
+pub(super) struct Active<T> {
+    pub(super) datapath: T,
     pub(super) planner: Planner,
     /// What a crash left behind, until the first complete reconciliation.
-    pub(super) orphans: Option<Orphans>,
+    orphans: Option<Orphans>,
     /// A batch that was planned, but not (completely) written.
-    pub(super) pending: Option<Batch>,
+    pending: Option<Batch>,
+    /// Services left to plan after a failure.
+    unfinished: BTreeSet<ObjectName>,
     /// Services of which not everything fits into a map that cannot grow, and that map.
-    pub(super) starved: BTreeMap<ObjectName, &'static str>,
+    starved: BTreeMap<ObjectName, &'static str>,
     /// Zone id of this node.
     pub(super) zone: u16,
+    /// Whether everything has been programmed and put into force at least once.
+    pub(super) synced: bool,
 }
 
-impl Active {
-    pub(super) fn new(datapath: Datapath, mut planner: Planner, orphans: Option<Orphans>) -> Self {
+impl<T: Target> Active<T> {
+    pub(super) fn new(datapath: T, mut planner: Planner, orphans: Option<Orphans>) -> Self {
         planner.limit(datapath.limits());
         Self {
             datapath,
             planner,
             orphans,
             pending: None,
+            unfinished: BTreeSet::new(),
             starved: BTreeMap::new(),
             zone: 0,
+            synced: false,
+        }
+    }
+
+    /// Whether there is something to do even if no object changes.
+    pub(super) fn has_work(&self) -> bool {
+        !self.synced || self.pending.is_some() || !self.unfinished.is_empty()
+    }
+
+    /// Makes the maps as desired for what has changed, for what a failure has left, and for
+    /// what has starved so far; the first time for everything that exists or is programmed.
+    pub(super) fn update(
+        &mut self,
+        store: &mut Store,
+        settings: Settings,
+        outcome: &mut Outcome,
+    ) -> Result<(), ReconcileError> {
+        let mut names = store.take_dirty();
+        let store = &*store;
+        if !self.synced {
+            names.extend(store.services().map(|(name, _)| name.clone()));
+            names.extend(self.planner.programmed().cloned());
+        }
+        let desired_of = |name: &ObjectName| desired_of(store, settings, name);
+        let was_starved = std::mem::take(&mut self.starved);
+        names.append(&mut self.unfinished);
+        names.extend(was_starved.keys().cloned());
+        let result = self
+            .set_zone(store, outcome)
+            .and_then(|()| self.run(&desired_of, &mut names, outcome));
+        self.unfinished = names;
+        result?;
+        // What was removed may have made room.
+        let mut again = self.starved.keys().cloned().collect();
+        self.starved.clear();
+        let result = self.run(&desired_of, &mut again, outcome);
+        self.unfinished = again;
+        result?;
+        self.report_starved(&was_starved);
+        if let Some(orphans) = self.orphans.take() {
+            let mut batch = Batch::default();
+            self.planner.sweep(orphans, &mut batch);
+            self.write(batch, outcome)?;
+        }
+        Ok(())
+    }
+
+    /// No flow of these frontends is left: shuts their packets out.
+    pub(super) fn retire_done(&mut self, done: &[Retired]) -> Result<(), ReconcileError> {
+        // Writes keep their order: what is pending may be about these frontends.
+        if self.pending.is_some() {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        self.planner.retire_done(done, &mut batch);
+        self.write(batch, &mut Outcome::default())
+    }
+
+    /// Lets freed indices be used again, if a grace period is worth its time.
+    pub(super) fn idle(&mut self) {
+        if self.pending.is_none() && self.planner.has_quarantined() {
+            self.datapath.grace_period();
+            self.planner.release();
         }
     }
 
     /// Writes what is pending, and gives this node's zone a number.
-    pub(super) fn set_zone(
-        &mut self,
-        store: &Store,
-        outcome: &mut Outcome,
-    ) -> Result<(), ReconcileError> {
+    fn set_zone(&mut self, store: &Store, outcome: &mut Outcome) -> Result<(), ReconcileError> {
         if let Some(batch) = self.pending.take() {
             self.write(batch, outcome)?;
         }
@@ -64,7 +126,7 @@ impl Active {
     }
 
     /// Plans and writes `names`, chunk by chunk; removes from `names` what is planned.
-    pub(super) fn run(
+    fn run(
         &mut self,
         desired_of: &dyn Fn(&ObjectName) -> Vec<DesiredService>,
         names: &mut BTreeSet<ObjectName>,
@@ -100,7 +162,7 @@ impl Active {
     /// Ends a quarantine if there is one, else grows the maps.
     fn make_room(&mut self, no_room: NoRoom) -> Result<(), ReconcileError> {
         if self.planner.has_quarantined() {
-            sys::grace_period();
+            self.datapath.grace_period();
             self.planner.release();
             return Ok(());
         }
@@ -112,7 +174,7 @@ impl Active {
 
     /// Says once which Services lack room in maps that cannot grow. They are tried again
     /// with every change.
-    pub(super) fn report_starved(&self, before: &BTreeMap<ObjectName, &'static str>) {
+    fn report_starved(&self, before: &BTreeMap<ObjectName, &'static str>) {
         for (service, map) in &self.starved {
             if before.get(service) != Some(map) {
                 error!(%service, map, "the map is full: what does not fit is not admitted");
@@ -121,11 +183,7 @@ impl Active {
     }
 
     /// Writes a batch; keeps it for the next time if that fails.
-    pub(super) fn write(
-        &mut self,
-        mut batch: Batch,
-        outcome: &mut Outcome,
-    ) -> Result<(), ReconcileError> {
+    fn write(&mut self, mut batch: Batch, outcome: &mut Outcome) -> Result<(), ReconcileError> {
         if let Err(error) = self.datapath.apply(&batch) {
             error!(%error, full = error.is_full(), "a write failed and will be repeated");
             self.pending = Some(batch);
