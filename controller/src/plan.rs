@@ -273,4 +273,4 @@ impl Planner {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

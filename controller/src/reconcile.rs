@@ -5,25 +5,25 @@
 //! is, before anything else is planned; no Service is skipped for another's sake.
 
 mod active;
+mod health_checks;
+mod target;
+#[cfg(test)]
+mod tests;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    time::Instant,
-};
+use std::{collections::BTreeMap, net::IpAddr, time::Instant};
 
 use tracing::info;
 
-use self::active::Active;
+use self::{active::Active, health_checks::WantedChecks, target::Target};
 
 use crate::{
     apply::ApplyError,
     datapath::{Datapath, DatapathError, Place, Repairs, now_unix_ns},
-    desired::{DesiredService, HealthCheck, NoLocal, desired, health_check},
+    desired::{DesiredService, HealthCheck, NoLocal, desired},
     devices::Inventory,
     metrics,
     model::{Event, Family, ObjectName, Settings},
-    plan::{Batch, GoneBackend, Planner, Retired, Usage, needs},
+    plan::{GoneBackend, Planner, Retired, Usage, needs},
     store::Store,
     sys,
 };
@@ -69,18 +69,13 @@ pub struct Reconciler {
     settings: Settings,
     /// Where to create a datapath; `None` once there is one.
     place: Option<Place>,
-    active: Option<Active>,
-    /// Services left to plan after a failure.
-    unfinished: BTreeSet<ObjectName>,
+    active: Option<Active<Datapath>>,
     /// Gone backends that nobody was told of, because a later write failed.
     gone: Vec<GoneBackend>,
     /// Servers that Services need on this node.
-    health_checks: BTreeMap<ObjectName, HealthCheck>,
-    /// Somebody has to be told of them.
-    health_checks_changed: bool,
+    health_checks: WantedChecks,
     /// Changes that are not in force yet.
     triggers: Vec<(Family, u64)>,
-    synced_once: bool,
 }
 
 impl Reconciler {
@@ -114,12 +109,9 @@ impl Reconciler {
             settings,
             place,
             active,
-            unfinished: BTreeSet::new(),
             gone: Vec::new(),
-            health_checks: BTreeMap::new(),
-            health_checks_changed: false,
+            health_checks: WantedChecks::default(),
             triggers: Vec::new(),
-            synced_once: false,
         })
     }
 
@@ -154,23 +146,17 @@ impl Reconciler {
     /// Whether a reconciliation would do anything.
     pub fn has_work(&self) -> bool {
         self.store.synced()
-            && (!self.synced_once
-                || self.store.has_dirty()
-                || !self.unfinished.is_empty()
-                || self
-                    .active
-                    .as_ref()
-                    .is_some_and(|active| active.pending.is_some()))
+            && (self.store.has_dirty() || self.active.as_ref().is_none_or(Active::has_work))
     }
 
     /// Whether everything has been listed and programmed at least once.
     pub fn synced(&self) -> bool {
-        self.synced_once
+        self.active.as_ref().is_some_and(|active| active.synced)
     }
 
     /// The servers that Services need on this node (rule J1).
     pub fn health_checks(&self) -> &BTreeMap<ObjectName, HealthCheck> {
-        &self.health_checks
+        self.health_checks.get()
     }
 
     /// Where these servers listen (rule J7).
@@ -204,13 +190,8 @@ impl Reconciler {
     /// # Errors
     /// They could not be shut out yet; that is repeated by itself.
     pub fn retire_done(&mut self, done: &[Retired]) -> Result<(), ReconcileError> {
-        // Writes keep their order: what is pending may be about these frontends.
-        let Some(active) = self.active.as_mut().filter(|a| a.pending.is_none()) else {
-            return Ok(());
-        };
-        let mut batch = Batch::default();
-        active.planner.retire_done(done, &mut batch);
-        active.write(batch, &mut Outcome::default())
+        let active = self.active.as_mut();
+        active.map_or(Ok(()), |active| active.retire_done(done))
     }
 
     /// Has the status say what the collector of flows has done.
@@ -222,12 +203,8 @@ impl Reconciler {
 
     /// Lets freed indices be used again, if a grace period is worth its time now.
     pub fn idle(&mut self) {
-        if let Some(active) = &mut self.active
-            && active.pending.is_none()
-            && active.planner.has_quarantined()
-        {
-            sys::grace_period();
-            active.planner.release();
+        if let Some(active) = &mut self.active {
+            active.idle();
         }
     }
 
@@ -244,7 +221,7 @@ impl Reconciler {
         if result.is_ok() {
             outcome.gone = std::mem::take(&mut self.gone);
             outcome.triggers = std::mem::take(&mut self.triggers);
-            outcome.health_checks = std::mem::take(&mut self.health_checks_changed);
+            outcome.health_checks = self.health_checks.take_changed();
         }
         metrics::reconciled(started.elapsed(), &outcome, result.is_ok());
         result.map(|()| outcome)
@@ -254,23 +231,22 @@ impl Reconciler {
         if !self.store.synced() {
             return Ok(());
         }
-        let mut names = std::mem::take(&mut self.unfinished);
-        names.append(&mut self.store.take_dirty());
-        if !self.synced_once {
-            names.extend(self.store.services().map(|(name, _)| name.clone()));
-            if let Some(active) = &self.active {
-                names.extend(active.planner.programmed().cloned());
-            }
+        if let Some(place) = self.place.take() {
+            self.create(place)?;
         }
         self.triggers.append(&mut self.store.take_triggers());
+        let Some(active) = &mut self.active else {
+            return Ok(());
+        };
+        let first = !active.synced;
+        let names = active.due(&mut self.store);
         outcome.full = self.store.services().all(|(name, _)| names.contains(name));
-        self.check_health(&names);
-        if let Some(place) = self.place.take() {
-            self.create(place, &names)?;
-        }
-        self.update(names, outcome)?;
-        if !self.synced_once {
-            self.synced_once = true;
+        self.health_checks.look(&self.store, &names);
+        active.update(names, &self.store, self.settings, outcome)?;
+        active.datapath.refresh_network()?;
+        active.datapath.publish()?;
+        active.synced = true;
+        if first {
             info!(
                 services = outcome.services,
                 writes = outcome.writes,
@@ -282,31 +258,10 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Works out which servers `names` need; they are told of after the datapath (rule K9).
-    fn check_health(&mut self, names: &BTreeSet<ObjectName>) {
-        for name in names {
-            let wanted = self.store.service(name).and_then(|service| {
-                // Most Services need none.
-                let slices = match service.health_check_node_port {
-                    0 => Vec::new(),
-                    _ => self.store.slices_of(name),
-                };
-                health_check(service, &slices)
-            });
-            if self.health_checks.get(name) != wanted.as_ref() {
-                self.health_checks_changed = true;
-                match wanted {
-                    Some(wanted) => self.health_checks.insert(name.clone(), wanted),
-                    None => self.health_checks.remove(name),
-                };
-            }
-        }
-    }
-
-    /// Creates a datapath with room for `names`; it takes no traffic yet.
-    fn create(&mut self, place: Place, names: &BTreeSet<ObjectName>) -> Result<(), DatapathError> {
+    /// Creates a datapath with room for every Service; it takes no traffic yet.
+    fn create(&mut self, place: Place) -> Result<(), DatapathError> {
         let mut needed = Usage::default();
-        for name in names {
+        for (name, _) in self.store.services() {
             needed += needs(&desired_of(&self.store, self.settings, name));
         }
         let (datapath, capacity) = Datapath::create(place, needed)?;
@@ -315,45 +270,9 @@ impl Reconciler {
         Ok(())
     }
 
-    fn update(
-        &mut self,
-        mut names: BTreeSet<ObjectName>,
-        outcome: &mut Outcome,
-    ) -> Result<(), ReconcileError> {
-        let Some(active) = &mut self.active else {
-            return Ok(());
-        };
-        let (store, settings) = (&self.store, self.settings);
-        let desired_of = |name: &ObjectName| desired_of(store, settings, name);
-        let was_starved = std::mem::take(&mut active.starved);
-        names.extend(was_starved.keys().cloned());
-        let result = active
-            .set_zone(store, outcome)
-            .and_then(|()| active.run(&desired_of, &mut names, outcome));
-        self.unfinished = names;
-        result?;
-        // What was removed may have made room.
-        let mut again = active.starved.keys().cloned().collect();
-        active.starved.clear();
-        let result = active.run(&desired_of, &mut again, outcome);
-        self.unfinished = again;
-        result?;
-        outcome.starved = active.newly_starved(&was_starved);
-        outcome.no_local = active.no_local.total();
-        if let Some(orphans) = active.orphans.take() {
-            let mut batch = Batch::default();
-            active.planner.sweep(orphans, &mut batch);
-            active.write(batch, outcome)?;
-        }
-        active.datapath.refresh_network()?;
-        active.datapath.publish()?;
-        Ok(())
-    }
-
     fn write_status(&self, ok: bool) {
         let Some(active) = &self.active else { return };
         let usage = active.planner.usage();
-        let synced = self.synced_once;
         active.datapath.write_status(|status| {
             status.frontends = usage.frontends;
             status.services = usage.services;
@@ -366,7 +285,7 @@ impl Reconciler {
             } else {
                 status.failed_syncs += 1;
             }
-            if synced {
+            if active.synced {
                 status.flags |= StatusFlags::SYNCED;
             }
         });

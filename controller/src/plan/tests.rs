@@ -2,7 +2,7 @@
 
 mod build;
 mod driver;
-mod memory;
+pub(crate) mod memory;
 mod outside;
 mod properties;
 

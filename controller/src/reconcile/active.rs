@@ -7,15 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::{debug, error};
 
-use super::{Outcome, ReconcileError};
+use super::{Outcome, ReconcileError, Target, desired_of};
 use crate::{
-    datapath::Datapath,
     desired::{DesiredService, NoLocal, NoLocalTotal},
     metrics,
-    model::ObjectName,
-    plan::{Batch, NoRoom, Orphans, Planner},
+    model::{ObjectName, Settings},
+    plan::{Batch, NoRoom, Orphans, Planner, Retired},
     store::Store,
-    sys,
 };
 
 /// Services planned before their writes are applied: bounds the memory of a batch.
@@ -23,41 +21,112 @@ const SERVICES_AT_A_TIME: usize = 256;
 
 /// A datapath and the mirror of what it holds.
 #[derive(Debug)]
-pub(super) struct Active {
-    pub(super) datapath: Datapath,
+pub(super) struct Active<T> {
+    pub(super) datapath: T,
     pub(super) planner: Planner,
     /// What a crash left behind, until the first complete reconciliation.
-    pub(super) orphans: Option<Orphans>,
+    orphans: Option<Orphans>,
     /// A batch that was planned, but not (completely) written.
-    pub(super) pending: Option<Batch>,
+    pending: Option<Batch>,
+    /// Services left to plan after a failure.
+    unfinished: BTreeSet<ObjectName>,
     /// Services of which not everything fits into a map that cannot grow, and that map.
-    pub(super) starved: BTreeMap<ObjectName, &'static str>,
+    starved: BTreeMap<ObjectName, &'static str>,
     /// Service ports that a policy keeps from serving here.
-    pub(super) no_local: NoLocalTotal,
+    no_local: NoLocalTotal,
     /// Zone id of this node.
     pub(super) zone: u16,
+    /// Whether everything has been programmed and put into force at least once.
+    pub(super) synced: bool,
 }
 
-impl Active {
-    pub(super) fn new(datapath: Datapath, mut planner: Planner, orphans: Option<Orphans>) -> Self {
+impl<T: Target> Active<T> {
+    pub(super) fn new(datapath: T, mut planner: Planner, orphans: Option<Orphans>) -> Self {
         planner.limit(datapath.limits());
         Self {
             datapath,
             planner,
             orphans,
             pending: None,
+            unfinished: BTreeSet::new(),
             starved: BTreeMap::new(),
             no_local: NoLocalTotal::default(),
             zone: 0,
+            synced: false,
+        }
+    }
+
+    /// Whether there is something to do even if no object changes.
+    pub(super) fn has_work(&self) -> bool {
+        !self.synced || self.pending.is_some() || !self.unfinished.is_empty()
+    }
+
+    /// Services to look at: what has changed, and what a failure has left; the first time
+    /// everything that exists or is programmed.
+    pub(super) fn due(&mut self, store: &mut Store) -> BTreeSet<ObjectName> {
+        let mut names = store.take_dirty();
+        names.append(&mut self.unfinished);
+        if !self.synced {
+            names.extend(store.services().map(|(name, _)| name.clone()));
+            names.extend(self.planner.programmed().cloned());
+        }
+        names
+    }
+
+    /// Makes the maps as desired for what is [due](Self::due), and for what has starved so
+    /// far.
+    pub(super) fn update(
+        &mut self,
+        mut names: BTreeSet<ObjectName>,
+        store: &Store,
+        settings: Settings,
+        outcome: &mut Outcome,
+    ) -> Result<(), ReconcileError> {
+        let desired_of = |name: &ObjectName| desired_of(store, settings, name);
+        let was_starved = std::mem::take(&mut self.starved);
+        names.extend(was_starved.keys().cloned());
+        let result = self
+            .set_zone(store, outcome)
+            .and_then(|()| self.run(&desired_of, &mut names, outcome));
+        self.unfinished = names;
+        result?;
+        // What was removed may have made room.
+        let mut again = self.starved.keys().cloned().collect();
+        self.starved.clear();
+        let result = self.run(&desired_of, &mut again, outcome);
+        self.unfinished = again;
+        result?;
+        outcome.starved = self.newly_starved(&was_starved);
+        outcome.no_local = self.no_local.total();
+        if let Some(orphans) = self.orphans.take() {
+            let mut batch = Batch::default();
+            self.planner.sweep(orphans, &mut batch);
+            self.write(batch, outcome)?;
+        }
+        Ok(())
+    }
+
+    /// No flow of these frontends is left: shuts their packets out.
+    pub(super) fn retire_done(&mut self, done: &[Retired]) -> Result<(), ReconcileError> {
+        // Writes keep their order: what is pending may be about these frontends.
+        if self.pending.is_some() {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        self.planner.retire_done(done, &mut batch);
+        self.write(batch, &mut Outcome::default())
+    }
+
+    /// Lets freed indices be used again, if a grace period is worth its time.
+    pub(super) fn idle(&mut self) {
+        if self.pending.is_none() && self.planner.has_quarantined() {
+            self.datapath.grace_period();
+            self.planner.release();
         }
     }
 
     /// Writes what is pending, and gives this node's zone a number.
-    pub(super) fn set_zone(
-        &mut self,
-        store: &Store,
-        outcome: &mut Outcome,
-    ) -> Result<(), ReconcileError> {
+    fn set_zone(&mut self, store: &Store, outcome: &mut Outcome) -> Result<(), ReconcileError> {
         if let Some(batch) = self.pending.take() {
             self.write(batch, outcome)?;
         }
@@ -67,7 +136,7 @@ impl Active {
     }
 
     /// Plans and writes `names`, chunk by chunk; removes from `names` what is planned.
-    pub(super) fn run(
+    fn run(
         &mut self,
         desired_of: &dyn Fn(&ObjectName) -> Vec<DesiredService>,
         names: &mut BTreeSet<ObjectName>,
@@ -104,7 +173,7 @@ impl Active {
     /// Ends a quarantine if there is one, else grows the maps.
     fn make_room(&mut self, no_room: NoRoom) -> Result<(), ReconcileError> {
         if self.planner.has_quarantined() {
-            sys::grace_period();
+            self.datapath.grace_period();
             self.planner.release();
             return Ok(());
         }
@@ -116,7 +185,7 @@ impl Active {
 
     /// Which Services lack room in maps that cannot grow, and did not before: said once.
     /// They are tried again with every change.
-    pub(super) fn newly_starved(
+    fn newly_starved(
         &self,
         before: &BTreeMap<ObjectName, &'static str>,
     ) -> Vec<(ObjectName, &'static str)> {
@@ -129,11 +198,7 @@ impl Active {
     }
 
     /// Writes a batch; keeps it for the next time if that fails.
-    pub(super) fn write(
-        &mut self,
-        mut batch: Batch,
-        outcome: &mut Outcome,
-    ) -> Result<(), ReconcileError> {
+    fn write(&mut self, mut batch: Batch, outcome: &mut Outcome) -> Result<(), ReconcileError> {
         if let Err(error) = self.datapath.apply(&batch) {
             error!(%error, full = error.is_full(), "a write failed and will be repeated");
             self.pending = Some(batch);

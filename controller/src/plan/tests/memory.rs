@@ -14,7 +14,7 @@ use crate::plan::{Batch, Snapshot};
 
 /// One store to a map.
 #[derive(Clone, Debug)]
-pub(super) enum Write {
+pub(crate) enum Write {
     Zone(u32, Name),
     Backend(u32, BackendEntry),
     Entry(u32, u32),
@@ -33,7 +33,7 @@ pub(super) enum Write {
 }
 
 /// The writes of `batch` in the order in which they are applied.
-pub(super) fn writes(batch: &Batch) -> Vec<Write> {
+pub(crate) fn writes(batch: &Batch) -> Vec<Write> {
     let mut out = Vec::new();
     out.extend(batch.zones.iter().map(|(id, name)| Write::Zone(*id, *name)));
     out.extend(batch.backends.iter().map(|(s, b)| Write::Backend(*s, *b)));
@@ -82,17 +82,17 @@ pub(super) fn writes(batch: &Batch) -> Vec<Write> {
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Memory {
-    pub(super) zones: BTreeMap<u32, Name>,
-    pub(super) backends: Vec<BackendEntry>,
-    pub(super) maglev: Vec<u32>,
-    pub(super) infos: BTreeMap<u32, ServiceInfo>,
-    pub(super) filter: BTreeMap<u32, u64>,
-    pub(super) node_ports: BTreeMap<u32, u64>,
+pub(crate) struct Memory {
+    pub(crate) zones: BTreeMap<u32, Name>,
+    pub(crate) backends: Vec<BackendEntry>,
+    pub(crate) maglev: Vec<u32>,
+    pub(crate) infos: BTreeMap<u32, ServiceInfo>,
+    pub(crate) filter: BTreeMap<u32, u64>,
+    pub(crate) node_ports: BTreeMap<u32, u64>,
     /// Service, significant bits, network.
-    pub(super) ranges: BTreeSet<(u32, u32, Addr)>,
-    pub(super) locals: HashMap<LocalBackendKey, u32>,
-    pub(super) services: HashMap<FrontendKey, ServiceEntry>,
+    pub(crate) ranges: BTreeSet<(u32, u32, Addr)>,
+    pub(crate) locals: HashMap<LocalBackendKey, u32>,
+    pub(crate) services: HashMap<FrontendKey, ServiceEntry>,
 }
 
 /// A backend without indices: address, port, flags, zone.
@@ -109,7 +109,7 @@ type PlainService = (
 
 /// The state without indices: what clients and tools can tell apart.
 #[derive(Debug, PartialEq)]
-pub(super) struct Plain {
+pub(crate) struct Plain {
     services: BTreeMap<String, PlainService>,
     frontends: BTreeMap<String, (String, u32, u32, Vec<String>)>,
 }
@@ -134,7 +134,7 @@ fn range_key((service_id, prefix_len, addr): (u32, u32, Addr)) -> SourceRangeKey
 }
 
 impl Memory {
-    pub(super) fn write(&mut self, write: &Write) {
+    pub(crate) fn write(&mut self, write: &Write) {
         match *write {
             Write::Zone(id, name) => drop(self.zones.insert(id, name)),
             Write::Backend(slot, entry) => {
@@ -162,13 +162,13 @@ impl Memory {
         }
     }
 
-    pub(super) fn apply(&mut self, batch: &Batch) {
+    pub(crate) fn apply(&mut self, batch: &Batch) {
         for write in writes(batch) {
             self.write(&write);
         }
     }
 
-    pub(super) fn table(&self, table: TableRef) -> &[u32] {
+    pub(crate) fn table(&self, table: TableRef) -> &[u32] {
         let start = table.offset() as usize;
         self.maglev
             .get(start..start + table.len() as usize)
@@ -176,7 +176,7 @@ impl Memory {
     }
 
     /// What a program relies on at any instant.
-    pub(super) fn check(&self) {
+    pub(crate) fn check(&self) {
         for (key, entry) in &self.services {
             assert!(entry.belongs_to(key), "a seal that fits {key:?}");
             assert!(self.lets_in(key), "the bits deny {key:?}");
@@ -209,7 +209,7 @@ impl Memory {
     }
 
     /// Whether the bit of a frontend is set.
-    pub(super) fn lets_in(&self, key: &FrontendKey) -> bool {
+    pub(crate) fn lets_in(&self, key: &FrontendKey) -> bool {
         let (words, (word, bit)) = if key.addr.is_unspecified() {
             let bit = node_port_bit(key.protocol, key.port.get());
             (&self.node_ports, bit.expect("a known protocol"))
@@ -220,7 +220,7 @@ impl Memory {
     }
 
     /// What holds beyond that once a batch is complete.
-    pub(super) fn check_settled(&self) {
+    pub(crate) fn check_settled(&self) {
         self.check();
         for (key, entry) in &self.services {
             let info = &self.infos[&entry.service_id];
@@ -253,7 +253,7 @@ impl Memory {
         }
     }
 
-    pub(super) fn snapshot(&self) -> Snapshot {
+    pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot {
             infos: self.infos.iter().map(|(id, info)| (*id, *info)).collect(),
             frontends: self.services.iter().map(|(k, e)| (*k, *e)).collect(),
@@ -284,7 +284,7 @@ impl Memory {
         format!("{stripped:?}")
     }
 
-    pub(super) fn plain(&self) -> Plain {
+    pub(crate) fn plain(&self) -> Plain {
         let mut plain = Plain {
             services: BTreeMap::new(),
             frontends: BTreeMap::new(),
