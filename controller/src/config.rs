@@ -29,7 +29,7 @@ EXIT CODES
    2  wrong usage                 8  too few privileges
    3  manifests malformed         9  kernel too old
    4  kubeconfig unusable        10  the kernel refuses programs or maps
-   5  no BPF file system         11  a listening address is taken
+   5  no BPF file system         11  a listening address is taken (hard fail)
    6  no cgroup v2
 
 EXAMPLES

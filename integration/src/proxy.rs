@@ -92,7 +92,7 @@ impl ProxyUnderTest {
     /// Starts the proxy of `node` and waits until it is healthy.
     pub fn start(node: &Node, options: &ProxyOptions) -> Result<Self> {
         let mut proxy = Self::launch(node, options)?;
-        proxy.wait_healthy(node, Duration::from_secs(20))?;
+        proxy.wait_healthy(node, Duration::from_secs(60))?;
         Ok(proxy)
     }
 

@@ -1,7 +1,12 @@
 //! Events in the API server (rule K6).
 
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    time::Duration,
+};
+
 use super::{
-    ask::eventually,
+    ask::{answers, eventually},
     stage::{From, Stage},
 };
 
@@ -50,10 +55,58 @@ fn k6_a_server_that_refuses_events_is_told_of_once_and_disturbs_nothing() {
         .unwrap();
     stage.serve(0, "server");
     let host = stage.cluster.node(0).host();
-    super::ask::answers(&[&host], &[stage.healthz()], "/healthz", 200);
+    answers(&[&host], &[stage.healthz()], "/healthz", 200);
     eventually("the warning", || {
         stage.output().contains("cannot write Events")
     });
     assert_eq!(stage.output().matches("cannot write Events").count(), 1);
     assert!(api.list("events.events.k8s.io", None).unwrap().is_empty());
+}
+
+#[test]
+fn k6_a_service_that_does_not_fit_is_told_on_the_service() {
+    let mut stage = Stage::new(1, From::Api, &[]);
+    // More than the map of source ranges can ever take.
+    let ranges = (0..70_000_u32).map(|n| format!("{}/32", Ipv4Addr::from(0xcb00_0000 + n * 2)));
+    let ranges: Vec<_> = ranges.collect();
+    let service = Stage::checked().spec("loadBalancerSourceRanges", ranges);
+    stage.control_plane.apply(service.object()).unwrap();
+    stage.serve(0, "server");
+    let api = stage.api.clone().unwrap();
+    let uid = || api.get("svc", "default", "web").unwrap()["metadata"]["uid"].clone();
+    let mut found = Vec::new();
+    eventually("the Event", || {
+        found = api.list("events.events.k8s.io", Some("default")).unwrap();
+        found.retain(|event| event["reason"] == "FailedToProgram");
+        !found.is_empty()
+    });
+    let event = &found[0];
+    assert_eq!(event["type"], "Warning");
+    assert_eq!(event["regarding"]["name"], "web");
+    assert_eq!(event["regarding"]["uid"], uid());
+    let note = event["note"].as_str().unwrap();
+    assert!(note.contains("SOURCE_RANGES"), "{note}");
+    assert!(stage.output().contains("the map is full"));
+}
+
+#[test]
+fn j16_a_hard_failure_to_listen_is_told_before_the_end() {
+    let mut stage = Stage::without_proxies(1, From::Api, &["--bind-address-hard-fail"]);
+    let address = stage.healthz();
+    let netns = stage.cluster.node(0).netns();
+    let _taken = netns.run(|| TcpListener::bind(address)).unwrap().unwrap();
+    stage.launch();
+    let status = stage.proxies[0]
+        .process()
+        .wait(Duration::from_secs(60))
+        .unwrap();
+    assert_eq!(status.code(), Some(11), "{}", stage.output());
+    let api = stage.api.clone().unwrap();
+    let events = api.list("events.events.k8s.io", Some("default")).unwrap();
+    let failed: Vec<_> = events
+        .iter()
+        .filter(|event| event["reason"] == "FailedToStartProxierHealthcheck")
+        .collect();
+    assert_eq!(failed.len(), 1, "{events:?}");
+    assert_eq!(failed[0]["regarding"]["name"], "node-1");
 }
