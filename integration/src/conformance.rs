@@ -9,15 +9,21 @@
 //!   This is all that cases see.
 //! * [`cases`]: the cases, one file a topic; [`all`] lists them.
 //! * [`rows`]: every row of upstream's tests, whether or not a case covers it.
-//! * [`run`]: runs one case and says how it went.
+//! * [`run`]: runs one case and says how it went; [`suite`] runs many, those that a [`selection`]
+//!   leaves. [`report`] is what comes out. [`options`] and [`progress`] are the program's face.
 
 pub mod case;
 pub mod cases;
 pub mod netns;
+pub mod options;
+pub mod progress;
+pub mod report;
 pub mod rows;
 pub mod run;
 pub mod scenario;
+pub mod selection;
 pub mod site;
+pub mod suite;
 
 pub use case::{Case, Needs};
 pub use cases::all;

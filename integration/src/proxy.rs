@@ -1,5 +1,7 @@
 //! The service proxy under test, one process per node: ours, or any other by its command line.
 
+mod kube_proxy;
+
 use std::{
     env,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -34,8 +36,8 @@ pub enum Source {
 pub enum Kind {
     /// `lb-controller`.
     Ours,
-    /// A shell command in which `{kubeconfig}`, `{files}`, `{node}`, `{cgroup}` and `{bpffs}` are
-    /// replaced. It runs in the node's namespace and must answer `/healthz` on port 10256.
+    /// A shell command in which `{kubeconfig}`, `{files}`, `{node}`, `{cgroup}`, `{bpffs}` and
+    /// `{config}` (see [`kube_proxy`]) are replaced. It runs in the node's namespace and must answer `/healthz` on port 10256.
     Custom(String),
 }
 
@@ -99,7 +101,7 @@ impl ProxyUnderTest {
         let healthz = SocketAddr::new(node.addresses()[0], HEALTHZ_PORT);
         let command = match &options.kind {
             Kind::Ours => our_command(node, options, healthz)?,
-            Kind::Custom(line) => custom_command(line, node, &options.source),
+            Kind::Custom(line) => custom_command(line, node, &options.source, healthz)?,
         };
         let started = Options {
             piped: false,
@@ -172,6 +174,10 @@ pub fn lbctl(node: &Node, arguments: &[&str]) -> Result<String> {
     Ok(output.stdout)
 }
 
+fn metrics_address() -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), METRICS_PORT)
+}
+
 fn our_command(node: &Node, options: &ProxyOptions, healthz: SocketAddr) -> Result<Command> {
     let program = binaries::find("lb-controller").context("the proxy under test")?;
     let mut command = Command::new(program);
@@ -180,7 +186,7 @@ fn our_command(node: &Node, options: &ProxyOptions, healthz: SocketAddr) -> Resu
         Source::Files(directory) => command.arg("--source-files").arg(directory),
         Source::Kubeconfig(file) => command.arg("--kubeconfig").arg(file),
     };
-    let metrics = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), METRICS_PORT);
+    let metrics = metrics_address();
     command.args(["--node-name", node.name()]);
     command
         .arg("--cgroup")
@@ -193,7 +199,12 @@ fn our_command(node: &Node, options: &ProxyOptions, healthz: SocketAddr) -> Resu
     Ok(command)
 }
 
-fn custom_command(line: &str, node: &Node, source: &Source) -> Command {
+fn custom_command(
+    line: &str,
+    node: &Node,
+    source: &Source,
+    healthz: SocketAddr,
+) -> Result<Command> {
     let (files, kubeconfig) = match source {
         Source::Files(path) => (path.display().to_string(), String::new()),
         Source::Kubeconfig(path) => (String::new(), path.display().to_string()),
@@ -204,7 +215,13 @@ fn custom_command(line: &str, node: &Node, source: &Source) -> Command {
         .replace("{node}", node.name())
         .replace("{cgroup}", &node.cgroup().display().to_string())
         .replace("{bpffs}", &node.pins().display().to_string());
+    let line = if line.contains("{config}") {
+        let file = kube_proxy::write(node, &kubeconfig, healthz, metrics_address())?;
+        line.replace("{config}", &file.display().to_string())
+    } else {
+        line
+    };
     let mut command = Command::new("sh");
     command.args(["-c", &line]);
-    command
+    Ok(command)
 }

@@ -21,7 +21,7 @@ Exit codes:
   2   the machine lacks something; the message says what to install or allow
   3   a step such as compiling failed
   64  wrong usage
-  `demo` ends with the demo's own exit code.";
+  `demo` and `conformance` end with the exit codes of their programs.";
 
 /// An error with the exit code it ends the process with.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ mod abi;
 mod bench;
 mod bpf;
 mod build;
+mod conformance;
 mod demo;
 mod exec;
 mod exit;
@@ -40,6 +41,7 @@ enum Verb {
     Setup(setup::Args),
     Build(build::Args),
     Test(test::Args),
+    Conformance(conformance::Args),
     Lint(lint::Args),
     Demo(demo::Args),
     Bench(bench::Args),
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Verb::Setup(args) => setup::run(&workspace, args),
         Verb::Build(args) => build::run(&workspace, args),
         Verb::Test(args) => test::run(&workspace, args),
+        Verb::Conformance(args) => conformance::run(&workspace, args),
         Verb::Lint(args) => lint::run(&workspace, args),
         Verb::Demo(args) => demo::run(&workspace, args),
         Verb::Bench(args) => bench::run(&workspace, args),

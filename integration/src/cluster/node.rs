@@ -148,6 +148,13 @@ impl Node {
         self.pod_network
     }
 
+    /// The ranges of all nodes' pods, in the families in use.
+    pub fn cluster_cidrs(&self) -> Vec<&'static str> {
+        let v4 = self.families.has_v4().then_some("10.244.0.0/16");
+        let v6 = self.families.has_v6().then_some("fd00:244::/32");
+        v4.into_iter().chain(v6).collect()
+    }
+
     /// Where host-network processes run: the node's namespace, cgroup `<node>/host`.
     pub fn host(&self) -> Placement {
         self.placement(self.cgroup.join("host"))
@@ -208,7 +215,7 @@ impl Node {
             .run(|| crate::agent::http::get(address, path, Duration::from_secs(5)))?
     }
 
-    pub(super) fn prefix(&self) -> &Prefix {
+    pub(crate) fn prefix(&self) -> &Prefix {
         &self.prefix
     }
 

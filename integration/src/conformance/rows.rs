@@ -23,6 +23,13 @@ pub struct Row {
     pub not_covered: &'static str,
 }
 
+impl Row {
+    /// Container and title, as a run of upstream's suite prints them.
+    pub fn full_title(&self) -> String {
+        format!("{} {}", self.describe, self.title)
+    }
+}
+
 /// How far a service proxy decides the result of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
@@ -89,6 +96,12 @@ mod tests {
             );
         }
         assert!(seen.is_superset(&covered));
+    }
+
+    #[test]
+    fn full_titles_are_what_upstream_prints() {
+        let full = row("ES1").unwrap().full_title();
+        assert!(full.starts_with("EndpointSlice should create and delete"));
     }
 
     #[test]
