@@ -15,7 +15,7 @@ use std::{
     },
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use serde_json::{Value, json};
 
 use super::{
@@ -181,13 +181,15 @@ impl Site for KindSite {
         };
         // Two at once must not make two.
         let _making = locked(&self.making_host);
-        let name = match self.pods.name_of(HOSTS, &spec.name) {
-            Some(name) => name,
-            None => {
+        let running = self.pods.name_of(HOSTS, &spec.name);
+        let name = running.map_or_else(
+            || {
                 self.ensure_namespace(HOSTS)?;
-                self.pods.start(&spec, &self.nodes[node].name)?.kept()
-            }
-        };
+                let pod = self.pods.start(&spec, &self.nodes[node].name)?;
+                Ok::<_, Error>(pod.kept())
+            },
+            Ok,
+        )?;
         let exec = self.kubectl().exec(HOSTS, &name, &CLIENT);
         Ok(Place {
             control: self.control(&exec)?,

@@ -2,9 +2,10 @@
 
 use std::{
     fs,
+    io::Write,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     sync::Arc,
 };
 
@@ -12,13 +13,14 @@ use lb_integration::{
     binaries,
     cluster::Families,
     kind::{
-        KindCluster, Runner,
+        Invocation, KindCluster, Runner,
         cluster::Options,
-        config,
+        commands::{Kubectl, ObjectPath},
+        config, pod,
         tools::{Missing, missing},
     },
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::Recorder;
@@ -116,6 +118,78 @@ fn the_first_missing_tool_is_named() {
     let reason = "no daemon".to_owned();
     let dead = missing(has(all), || Err("no daemon".to_owned()));
     assert_eq!(dead, Some(Missing::Engine { reason }));
+}
+
+/// Every form of command line for `kubectl` that the back end uses.
+fn of_kubectl() -> Vec<Invocation> {
+    let kubectl = Kubectl::new("t");
+    let at = ObjectPath {
+        kind: "pod",
+        namespace: "n",
+        name: "p",
+    };
+    let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "n" } });
+    let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests");
+    let file = std::env::temp_dir().join("lb-kind-never-copied");
+    vec![
+        kubectl.apply(&object),
+        kubectl.apply_kustomization(&manifests),
+        kubectl.rollout("n", "lb"),
+        kubectl.patch(&at, false, &pod::relabel([], [])),
+        kubectl.patch(&at, true, &pod::gate(true)),
+        kubectl.get(&at),
+        kubectl.list("nodes"),
+        kubectl.show("n", "services,endpointslices,pods"),
+        kubectl.delete(&at),
+        kubectl.end_pod("n", "p", 0),
+        kubectl.end_pod("n", "p", 30),
+        kubectl.wait("n", "p", "condition=ContainersReady", 1),
+        kubectl.wait("n", "p", "delete", 1),
+        kubectl.delete_namespace("n"),
+        kubectl.delete_labelled("n", "a=b"),
+        kubectl.exec("n", "p", &["lb-agent", "control"]),
+        kubectl.logs("n", "a=b", 15),
+        kubectl.copy_from("n", "p", "/f", &file),
+    ]
+}
+
+/// Runs it; what it wrote to standard error.
+fn complaint(invocation: &Invocation, kubeconfig: &Path) -> String {
+    let mut command = Command::new(&invocation.program);
+    command
+        .args(&invocation.arguments)
+        .env("KUBECONFIG", kubeconfig);
+    command.env_remove("DOCKER_HOST").stdin(Stdio::piped());
+    let command = command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // It may have ended before it reads.
+    let _ = child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(invocation.input.as_bytes());
+    said(&child.wait_with_output().unwrap())
+}
+
+#[test]
+fn kubectl_understands_every_command_line_and_fails_only_for_want_of_a_server() {
+    if Command::new("kubectl").arg("help").output().is_err() {
+        eprintln!("skipped: kubectl is not on PATH");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let kubeconfig = directory.path().join("config");
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config",
+        "clusters": [{ "name": "c", "cluster": { "server": "http://127.0.0.1:1" } }],
+        "users": [{ "name": "u", "user": {} }],
+        "contexts": [{ "name": "kind-t", "context": { "cluster": "c", "user": "u" } }],
+    });
+    fs::write(&kubeconfig, config.to_string()).unwrap();
+    for invocation in of_kubectl() {
+        let said = complaint(&invocation, &kubeconfig);
+        assert!(said.contains("refused"), "{invocation}: {said}");
+    }
 }
 
 /// Programs on a PATH of their own that note how they are called.
