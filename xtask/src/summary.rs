@@ -1,4 +1,5 @@
-//! Reading test runners' summaries: cargo test's and nextest's, mixed in one stream.
+//! Reading test runners' summaries: cargo test's, nextest's and the conformance suite's, mixed
+//! in one stream.
 
 use std::fmt;
 use std::ops::AddAssign;
@@ -32,13 +33,17 @@ impl AddAssign for Summary {
 
 impl Summary {
     /// The counts in `line` if it is a runner's summary: `test result: ok. 3 passed; …` of
-    /// libtest, `Summary [ 1.2s] 3 tests run: 3 passed, …` of nextest. Colours are ignored.
+    /// libtest, `Summary [ 1.2s] 3 tests run: 3 passed, …` of nextest, `3 passed, 0 failed,
+    /// 1 skipped` alone on a line of the conformance suite. Colours are ignored.
     pub(crate) fn parse(line: &str) -> Option<Self> {
         let plain = without_colour(line);
         let text = plain.trim();
-        let counts = match text.strip_prefix("test result: ") {
-            Some(rest) => rest.split_once(". ")?.1,
-            None => text.strip_prefix("Summary [")?.split_once("run:")?.1,
+        let counts = if let Some(rest) = text.strip_prefix("test result: ") {
+            rest.split_once(". ")?.1
+        } else if let Some(rest) = text.strip_prefix("Summary [") {
+            rest.split_once("run:")?.1
+        } else {
+            only_counts(text).then_some(text)?
         };
         Some(Self {
             passed: count(counts, &["passed"]),
@@ -46,6 +51,18 @@ impl Summary {
             skipped: count(counts, &["ignored", "filtered out", "skipped"]),
         })
     }
+}
+
+/// Whether `text` is `N passed, N failed, N skipped` and nothing else.
+fn only_counts(text: &str) -> bool {
+    let words = ["passed", "failed", "skipped"];
+    let mut parts = text.split(", ");
+    words.iter().all(|word| {
+        let number = parts
+            .next()
+            .and_then(|part| part.strip_suffix(word)?.strip_suffix(' '));
+        number.is_some_and(|number| number.parse::<u64>().is_ok())
+    }) && parts.next().is_none()
 }
 
 /// Sum of the numbers that stand directly before one of `words`.
@@ -105,6 +122,20 @@ mod tests {
     fn interrupted_nextest_summary_is_read() {
         let line = "     Summary [   1.345s] 5/31 tests run: 5 passed, 0 skipped";
         assert_eq!(Summary::parse(line), Some(summary(5, 0, 0)));
+    }
+
+    #[test]
+    fn closing_line_of_the_conformance_suite_is_read() {
+        let line = "104 passed, 1 failed, 7 skipped";
+        assert_eq!(Summary::parse(line), Some(summary(104, 1, 7)));
+        for other in [
+            "group: 104 passed, 1 failed, 7 skipped",
+            "104 passed, 1 failed",
+            "x passed, 1 failed, 7 skipped",
+            "104 passed, 1 failed, 7 skipped, 2 slow",
+        ] {
+            assert_eq!(Summary::parse(other), None, "{other}");
+        }
     }
 
     #[test]

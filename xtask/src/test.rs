@@ -1,5 +1,7 @@
 //! `cargo xtask test`: set-up, build, lints, all tests, and one closing line.
 
+mod variants;
+
 use std::io::{BufRead, BufReader, Read, Write, stderr, stdout};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
@@ -28,6 +30,10 @@ pub(crate) struct Args {
     /// with `netns` in their path
     #[arg(long)]
     no_netns: bool,
+    /// Leave out the conformance suite with one address family, with objects from an API
+    /// server, and through the reference proxy; --filter leaves them out, too
+    #[arg(long)]
+    no_variants: bool,
     /// Leave out formatting and clippy
     #[arg(long)]
     no_lint: bool,
@@ -76,6 +82,14 @@ fn run_all(workspace: &Workspace, args: &Args, total: &mut Summary) -> Result<()
         *total += observe(&mut runner, stdout(), stderr())?;
     }
     heading.done();
+    if args.no_netns || args.no_variants || args.filter.is_some() {
+        return Ok(());
+    }
+    for mut variant in variants::all(workspace)? {
+        let heading = ui::heading(&format!("conformance suite: {}", variant.name));
+        *total += observe(&mut variant.command, stdout(), stderr())?;
+        heading.done();
+    }
     Ok(())
 }
 
