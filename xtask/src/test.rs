@@ -22,6 +22,10 @@ use crate::{bpf, build, lint, ui};
 /// test, counts as one failure. Most tests of the cluster and the kernel need root; without
 /// it, use --no-netns.
 #[derive(clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each flag leaves out a part of its own"
+)]
 pub(crate) struct Args {
     /// Only tests whose name contains this
     #[arg(long, value_name = "TEXT")]
