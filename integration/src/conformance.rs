@@ -10,7 +10,7 @@
 //! * [`cases`]: the cases, one file a topic; [`all`] lists them.
 //! * [`rows`]: every row of upstream's tests, whether or not a case covers it.
 //! * [`run`]: runs one case and says how it went; [`suite`] runs many, those that a [`selection`]
-//!   leaves. [`report`] is what comes out. [`options`] and [`progress`] are the program's face.
+//!   leaves. [`report`] is what comes out; [`upstream`] reads results of upstream's own tests. [`options`] and [`progress`] are the program's face.
 
 pub mod case;
 pub mod cases;
@@ -24,6 +24,7 @@ pub mod scenario;
 pub mod selection;
 pub mod site;
 pub mod suite;
+pub mod upstream;
 
 pub use case::{Case, Needs};
 pub use cases::all;

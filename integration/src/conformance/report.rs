@@ -16,6 +16,7 @@ use super::{
     Outcome,
     rows::{ROWS, row},
     suite::CaseResult,
+    upstream::RowResult,
 };
 
 /// The section of cases that restate no row of upstream's.
@@ -43,6 +44,9 @@ pub struct Report {
     pub cases: Vec<CaseReport>,
     /// Upstream's rows without a case, each with the reason.
     pub not_covered: Vec<Uncovered>,
+    /// What upstream's own tests did, if they were run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub upstream: Vec<RowResult>,
 }
 
 /// Numbers of cases.
@@ -99,7 +103,7 @@ pub struct Uncovered {
     pub reason: &'static str,
 }
 
-fn seconds<S: Serializer>(took: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn seconds<S: Serializer>(took: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(took.as_millis() as f64 / 1000.0)
 }
 
@@ -128,6 +132,20 @@ impl Report {
             }
             self.cases.push(CaseReport::of(result));
         }
+        self
+    }
+
+    /// Adds results of upstream's own tests, and counts them.
+    #[must_use]
+    pub fn with_upstream(mut self, results: Vec<RowResult>) -> Self {
+        for result in &results {
+            match result.result {
+                "passed" => self.counts.passed += 1,
+                "failed" => self.counts.failed += 1,
+                _ => self.counts.skipped += 1,
+            }
+        }
+        self.upstream.extend(results);
         self
     }
 

@@ -1,20 +1,9 @@
-//! Kubernetes' own tests against the cluster, and their results by our rows.
-//!
-//! Input: the table of rows. Output: the command that runs the conformance image with a focus on
-//! these rows, and what its JUnit file says about each.
-//!
-//! Titles are compared without their tags (`[LinuxOnly]`, `[Conformance]`), which change place from
-//! release to release.
+//! Kubernetes' own tests against the cluster: the command that runs its conformance image.
 
-use std::{path::Path, sync::LazyLock, time::Duration};
-
-use anyhow::{Context, Result};
-use quick_junit::TestCaseStatus;
-use regex::Regex;
-use serde::Serialize;
+use std::path::Path;
 
 use super::{commands::NETWORK, runner::Invocation};
-use crate::conformance::rows::{ROWS, Row};
+use crate::conformance::{rows::ROWS, upstream::focus};
 
 /// The image, of the release that the rows are from.
 pub const IMAGE: &str = "registry.k8s.io/conformance:v1.36.2";
@@ -35,8 +24,6 @@ pub struct Run<'a> {
     pub skip: &'a str,
     /// Where results go; the file `kubeconfig` in it leads to the cluster from within docker.
     pub results: &'a Path,
-    /// Let the image say what it would run.
-    pub dry_run: bool,
 }
 
 // === impl Run ===
@@ -50,139 +37,17 @@ impl Run<'_> {
             .to_vec();
         words.push("--volume".to_owned());
         words.push(format!("{}:/tmp/results", self.results.display()));
-        let mut variables = vec![
+        let variables = [
             ("KUBECONFIG", "/tmp/results/kubeconfig"),
             ("RESULTS_DIR", "/tmp/results"),
             ("E2E_PROVIDER", "skeleton"),
             ("E2E_FOCUS", &focus),
             ("E2E_SKIP", self.skip),
         ];
-        if self.dry_run {
-            variables.push(("E2E_DRYRUN", "true"));
-        }
         for (name, value) in variables {
             words.extend(["--env".to_owned(), format!("{name}={value}")]);
         }
         words.push(self.image.to_owned());
         Invocation::new("docker", words)
     }
-}
-
-/// An expression for Ginkgo that matches these rows and no longer titles.
-pub fn focus(rows: &[Row]) -> String {
-    let tags = r"( \[[^\]]*\])*";
-    let escaped: Vec<String> = rows
-        .iter()
-        .map(|row| {
-            let (container, title) = (untagged(container(row)), untagged(row.title));
-            let (container, title) = (regex::escape(&container), regex::escape(&title));
-            if container.is_empty() {
-                format!("{title}{tags}$")
-            } else {
-                format!("{container}{tags} {title}{tags}$")
-            }
-        })
-        .collect();
-    format!(r"\[sig-network\]{tags} ({})", escaped.join("|"))
-}
-
-/// Upstream's container of a row. Its dual-stack container has a tag and no words.
-fn container(row: &Row) -> &'static str {
-    row.describe
-        .strip_prefix("DualStack")
-        .map_or(row.describe, str::trim_start)
-}
-
-/// A title without tags.
-fn untagged(title: &str) -> String {
-    static TAG: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"\[[^\]]*\]").expect("a regular expression"));
-    let plain = TAG.replace_all(title, " ");
-    plain.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// What upstream's test of a row did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct RowResult {
-    /// The row; none for a test that no row stands for.
-    pub row: Option<&'static str>,
-    /// The title, as the test printed it.
-    pub title: String,
-    /// `passed`, `failed` or `skipped`.
-    pub result: &'static str,
-    /// Why it failed or was skipped.
-    pub message: String,
-    /// How long it took.
-    pub took: Duration,
-}
-
-/// Reads Ginkgo's JUnit file: the tests of our rows in the table's order, then others that were run.
-/// Ginkgo lists tests out of focus as skipped without a reason; they are left out.
-pub fn read(xml: &str) -> Result<Vec<RowResult>> {
-    // Without zone, which the format demands.
-    let stamp = Regex::new(r#" timestamp="[^"]*""#).context("an expression")?;
-    let xml = stamp.replace_all(xml, "");
-    let report = quick_junit::Report::deserialize_from_str(&xml).context("reading JUnit XML")?;
-    let cases = report
-        .test_suites
-        .iter()
-        .flat_map(|suite| &suite.test_cases);
-    let mut results: Vec<(usize, RowResult)> = Vec::new();
-    for case in cases {
-        // Set-up and reporting of the whole suite are listed, too.
-        if !case.name.as_str().starts_with("[It]") {
-            continue;
-        }
-        let place = place(case.name.as_str());
-        let (result, message) = status(&case.status);
-        if result == "skipped" && (message.is_empty() || place.is_none()) {
-            continue;
-        }
-        let row = place.map(|place| ROWS[place].id);
-        let result = RowResult {
-            row,
-            title: case
-                .name
-                .as_str()
-                .trim_start_matches("[It]")
-                .trim()
-                .to_owned(),
-            result,
-            message,
-            took: case.time.unwrap_or_default(),
-        };
-        results.push((place.unwrap_or(usize::MAX), result));
-    }
-    results.sort_by_key(|(place, _)| *place);
-    Ok(results.into_iter().map(|(_, result)| result).collect())
-}
-
-/// The place in the table of the row with this title.
-fn place(title: &str) -> Option<usize> {
-    let title = untagged(title);
-    ROWS.iter()
-        .position(|row| untagged(&format!("{} {}", container(row), row.title)) == title)
-}
-
-fn status(status: &TestCaseStatus) -> (&'static str, String) {
-    let text = |message: &Option<quick_junit::XmlString>| {
-        let message = message.as_ref().map(|message| message.as_str().to_owned());
-        message.unwrap_or_default().trim().to_owned()
-    };
-    match status {
-        TestCaseStatus::Success { .. } => ("passed", String::new()),
-        TestCaseStatus::NonSuccess { message, .. } => ("failed", text(message)),
-        TestCaseStatus::Skipped { message, .. } => {
-            let said = text(message);
-            // Ginkgo's word for "not in focus".
-            let said = said.strip_prefix("skipped").unwrap_or(&said);
-            ("skipped", said.trim_start_matches([' ', '-']).to_owned())
-        }
-    }
-}
-
-/// Rows that a run has no result for.
-pub fn not_run(results: &[RowResult]) -> Vec<&'static Row> {
-    let has = |row: &&Row| !results.iter().any(|result| result.row == Some(row.id));
-    ROWS.iter().filter(has).collect()
 }

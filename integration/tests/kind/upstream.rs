@@ -1,11 +1,17 @@
 //! Upstream's tests by our rows.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
 
 use lb_integration::{
     binaries,
-    conformance::rows::{ROWS, row},
-    kind::upstream::{IMAGE, Run, SKIP, focus, not_run, read},
+    conformance::{
+        rows::{ROWS, row},
+        upstream::{focus, not_run, read},
+    },
+    kind::upstream::{IMAGE, Run, SKIP},
 };
 use regex::Regex;
 
@@ -91,39 +97,61 @@ fn the_image_is_run_beside_the_nodes_with_focus_and_skip() {
         focus: Some("a b"),
         skip: "c",
         results: Path::new("/r"),
-        dry_run: true,
     };
     assert_eq!(
         run.invocation().to_string(),
         format!(
             "docker run --rm --network kind --volume /r:/tmp/results \
              --env KUBECONFIG=/tmp/results/kubeconfig --env RESULTS_DIR=/tmp/results \
-             --env E2E_PROVIDER=skeleton --env 'E2E_FOCUS=a b' --env E2E_SKIP=c \
-             --env E2E_DRYRUN=true {IMAGE}"
+             --env E2E_PROVIDER=skeleton --env 'E2E_FOCUS=a b' --env E2E_SKIP=c {IMAGE}"
         )
     );
 }
 
+fn suite(arguments: &[&str], path: &Path) -> Output {
+    let mut command = Command::new(binaries::find("lb-conformance").unwrap());
+    command.args(arguments).env("PATH", path);
+    command.output().unwrap()
+}
+
 #[test]
-fn lb_kind_tells_rows_from_a_junit_file_and_exits_1_if_one_failed() {
+fn the_suite_takes_upstreams_results_into_its_report_and_exits_1_if_one_failed() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("junit.xml");
     std::fs::write(&file, JUNIT).unwrap();
-    let mut command = Command::new(binaries::find("lb-kind").unwrap());
+    let file = file.display().to_string();
     // Reading takes no tools.
-    command
-        .args(["upstream", "--junit"])
-        .arg(&file)
-        .env("PATH", "");
-    let output = command.output().unwrap();
+    let output = suite(&["--upstream", "--upstream-junit", &file], directory.path());
     assert_eq!(output.status.code(), Some(1));
     let out = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        out.lines().next().unwrap().starts_with("failed   S1 "),
-        "{out}"
-    );
-    assert!(
-        out.lines().last().unwrap().starts_with("not run: S3 "),
-        "{out}"
-    );
+    let own = out.split("Upstream's own tests\n").nth(1).unwrap();
+    assert!(own.starts_with("  failed   S1 "), "{out}");
+    assert!(own.contains("  not run: S3 "), "{out}");
+    assert_eq!(out.lines().last(), Some("3 passed, 1 failed, 1 skipped"));
+}
+
+#[test]
+fn the_suite_prints_what_it_would_run_of_upstream() {
+    let nothing = tempfile::tempdir().unwrap();
+    let line =
+        "--site kind --upstream --dry-run --cluster t --upstream-focus x --upstream-results /r";
+    let arguments: Vec<&str> = line.split(' ').collect();
+    let output = suite(&arguments, nothing.path());
+    assert!(output.status.success());
+    let out = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines[0], "kind get kubeconfig --name t --internal");
+    assert!(lines[1].starts_with("docker run --rm --network kind --volume /r:/tmp/results "));
+    assert!(lines[1].contains(" --env E2E_FOCUS=x "), "{out}");
+}
+
+#[test]
+fn the_suite_exits_4_by_name_without_kind() {
+    let nothing = tempfile::tempdir().unwrap();
+    for arguments in [&["--site", "kind"][..], &["--site", "kind", "--upstream"]] {
+        let output = suite(arguments, nothing.path());
+        assert_eq!(output.status.code(), Some(4));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("kind is not on PATH"), "{said}");
+    }
 }

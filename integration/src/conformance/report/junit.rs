@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
 use super::{CaseReport, Report, Uncovered};
+use crate::conformance::upstream::RowResult;
 
 /// The XML document.
 pub fn write(report: &Report) -> Result<String> {
@@ -29,15 +30,35 @@ pub fn write(report: &Report) -> Result<String> {
         suite.add_test_cases(rows.map(uncovered));
         document.add_test_suite(suite);
     }
+    if !report.upstream.is_empty() {
+        let mut suite = TestSuite::new("Upstream's own tests");
+        suite.add_test_cases(report.upstream.iter().map(upstream));
+        document.add_test_suite(suite);
+    }
     document.to_string().context("writing JUnit XML")
 }
 
-fn test_case(case: &CaseReport) -> TestCase {
-    let mut status = match case.result {
+fn status_of(result: &str) -> TestCaseStatus {
+    match result {
         "failed" => TestCaseStatus::non_success(NonSuccessKind::Failure),
         "skipped" => TestCaseStatus::skipped(),
         _ => TestCaseStatus::success(),
-    };
+    }
+}
+
+fn upstream(ran: &RowResult) -> TestCase {
+    let mut status = status_of(ran.result);
+    if !ran.message.is_empty() {
+        status.set_message(ran.message.as_str());
+    }
+    let name = format!("{} {}", ran.row.unwrap_or("-"), ran.title);
+    let mut written = TestCase::new(name, status);
+    written.set_classname("upstream").set_time(ran.took);
+    written
+}
+
+fn test_case(case: &CaseReport) -> TestCase {
+    let mut status = status_of(case.result);
     if !case.message.is_empty() {
         status.set_message(case.message.as_str());
     }

@@ -31,6 +31,7 @@ fn report() -> Report {
         counts: Counts::default(),
         cases: Vec::new(),
         not_covered: not_covered(),
+        upstream: Vec::new(),
     };
     empty.with_results(vec![
         result(
@@ -109,4 +110,27 @@ fn junit_counts_rows_without_a_case_as_skipped() {
 #[test]
 fn counts_close_a_run() {
     assert_eq!(report().counts.to_string(), "1 passed, 1 failed, 1 skipped");
+}
+
+#[test]
+fn upstreams_own_results_are_in_every_form_and_counted() {
+    let results = [("passed", ""), ("failed", "<late>")].map(|(result, message)| RowResult {
+        row: Some("S2"),
+        title: "[sig-network] Services should serve".to_owned(),
+        result,
+        message: message.to_owned(),
+        took: Duration::from_secs(12),
+    });
+    let report = report().with_upstream(results.to_vec());
+    assert_eq!(report.counts.to_string(), "2 passed, 2 failed, 1 skipped");
+    let text = text::write(&report, false).unwrap();
+    let lines =
+        "Upstream's own tests\n  passed   S2     [sig-network] Services should serve (12.0 s)";
+    assert!(text.contains(lines), "{text}");
+    assert!(text.contains("(12.0 s)\n           <late>"), "{text}");
+    let xml = junit::write(&report).unwrap();
+    assert_eq!(xml.matches("classname=\"upstream\"").count(), 2);
+    assert!(xml.contains("failures=\"2\"") && xml.contains("&lt;late&gt;"));
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["upstream"][1]["seconds"], 12.0);
 }

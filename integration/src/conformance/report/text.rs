@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::{CaseReport, OWN_SECTION, Report};
-use crate::conformance::rows::ROWS;
+use crate::conformance::{rows::ROWS, upstream::not_run};
 
 /// The table. With `verbose`, also the names of cases.
 pub fn write(report: &Report, verbose: bool) -> Result<String, fmt::Error> {
@@ -44,6 +44,7 @@ pub fn write(report: &Report, verbose: bool) -> Result<String, fmt::Error> {
             )?;
         }
     }
+    write_upstream(&mut text, report)?;
     write_failures(&mut text, report)?;
     Ok(text)
 }
@@ -68,6 +69,23 @@ fn write_case(text: &mut String, case: &CaseReport, verbose: bool) -> fmt::Resul
         )?;
     }
     Ok(())
+}
+
+fn write_upstream(text: &mut String, report: &Report) -> fmt::Result {
+    if report.upstream.is_empty() {
+        return Ok(());
+    }
+    writeln!(text, "\nUpstream's own tests")?;
+    for ran in &report.upstream {
+        let (result, row, title) = (ran.result, ran.row.unwrap_or("–"), &ran.title);
+        let seconds = ran.took.as_secs_f64();
+        writeln!(text, "  {result:8} {row:6} {title} ({seconds:.1} s)")?;
+        if !ran.message.is_empty() {
+            writeln!(text, "           {}", ran.message)?;
+        }
+    }
+    let without: Vec<&str> = not_run(&report.upstream).iter().map(|row| row.id).collect();
+    writeln!(text, "  not run: {}", without.join(" "))
 }
 
 fn write_failures(text: &mut String, report: &Report) -> fmt::Result {
