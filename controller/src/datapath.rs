@@ -7,6 +7,7 @@
 mod capacity;
 mod counters;
 pub(crate) mod network;
+mod repair;
 
 use std::{
     path::PathBuf,
@@ -17,11 +18,11 @@ use lb_ebpf::abi::{ABI_VERSION, Collected, Status, StatusFlags, map};
 use nix::time::{ClockId, clock_gettime};
 use tracing::{info, warn};
 
-pub use self::network::Network;
 use self::{
     capacity::{SMALLEST, capacity_of, grown, room_for},
     counters::Counters,
 };
+pub use self::{network::Network, repair::Repairs};
 use crate::{
     apply::{ApplyError, apply},
     conntrack::FlowSizes,
@@ -98,17 +99,6 @@ pub struct Place {
     pub source: &'static str,
     /// This node's devices and addresses.
     pub network: Network,
-}
-
-/// What was missing and is there again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Repairs {
-    /// Programs at the cgroup.
-    pub sockets: usize,
-    /// Programs at devices.
-    pub devices: usize,
-    /// Pins of maps.
-    pub maps: usize,
 }
 
 /// A datapath in force.
@@ -220,17 +210,6 @@ impl Datapath {
             devices,
             maps: 0,
         })
-    }
-
-    /// Puts back what others have taken away: attachments, and pins of maps (rule K5).
-    /// What holds is left alone.
-    pub fn repair(&mut self) -> Result<Repairs, DatapathError> {
-        if !self.published {
-            return Ok(Repairs::default());
-        }
-        let maps = self.programs.repin(&self.place.pins.epoch(self.epoch))?;
-        let attached = self.attach()?;
-        Ok(Repairs { maps, ..attached })
     }
 
     /// Swaps in larger maps with room for `usage` and what did not fit beyond it.
