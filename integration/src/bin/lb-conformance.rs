@@ -46,7 +46,7 @@ fn run(options: &Options) -> Result<ExitCode> {
     let report = Report {
         site: site.name().to_owned(),
         families: word(&site.families()),
-        source: word(&options.source),
+        source: options.source(),
         proxy: options.proxy().to_owned(),
         started: started.to_string(),
         took: start.elapsed(),

@@ -39,6 +39,10 @@ pub struct Options {
     /// How objects reach the proxies: a directory of manifests, or a stand-in API server
     #[arg(long, value_enum, default_value_t)]
     pub source: Delivery,
+    /// The API server of this kubeconfig takes the objects, and its controllers make the
+    /// EndpointSlices
+    #[arg(long, value_name = "FILE", conflicts_with = "source")]
+    pub kubeconfig: Option<PathBuf>,
     /// Only cases whose name, row or title matches; may be repeated
     #[arg(long, value_name = "REGEX")]
     pub focus: Vec<Regex>,
@@ -122,6 +126,14 @@ impl Options {
         self.jobs.unwrap_or_else(processors)
     }
 
+    /// How objects reach the proxies, for reports.
+    pub fn source(&self) -> String {
+        match &self.kubeconfig {
+            Some(_) => "kubeconfig".to_owned(),
+            None => word(&self.source),
+        }
+    }
+
     /// The proxy, for reports.
     pub fn proxy(&self) -> &str {
         self.proxy_command.as_deref().unwrap_or("lb-controller")
@@ -139,6 +151,7 @@ impl Options {
         NetnsOptions {
             families: self.families,
             delivery: self.source,
+            kubeconfig: self.kubeconfig.clone(),
             proxy: self.proxy_command.clone().map_or(Kind::Ours, Kind::Custom),
         }
     }
@@ -189,6 +202,7 @@ mod tests {
             "--proxy-lacks E",
             "--jobs 0",
             "--site cloud",
+            "--source files --kubeconfig admin.conf",
             "s8",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
