@@ -47,6 +47,10 @@ pub struct Options {
     /// How objects reach the proxies: a directory of manifests, or a stand-in API server
     #[arg(long, value_enum, default_value_t)]
     pub source: Delivery,
+    /// The API server of this kubeconfig takes the objects, and its controllers make the
+    /// EndpointSlices
+    #[arg(long, value_name = "FILE", conflicts_with = "source")]
+    pub kubeconfig: Option<PathBuf>,
     /// The kind cluster, which `lb-kind up` has made
     #[arg(long, value_name = "NAME", default_value = "lb", help_heading = KIND)]
     pub cluster: String,
@@ -175,6 +179,9 @@ impl Options {
 
     /// How objects reach the proxies, for reports: in a kind cluster there is one way.
     pub fn delivered(&self) -> String {
+        if self.kubeconfig.is_some() {
+            return "kubeconfig".to_owned();
+        }
         let kind = self.upstream || self.site == SiteKind::Kind;
         word(&if kind { Delivery::Api } else { self.source })
     }
@@ -206,6 +213,7 @@ impl Options {
         NetnsOptions {
             families: self.families,
             delivery: self.source,
+            kubeconfig: self.kubeconfig.clone(),
             proxy: self.proxy_command.clone().map_or(Kind::Ours, Kind::Custom),
         }
     }
@@ -256,6 +264,7 @@ mod tests {
             "--proxy-lacks E",
             "--jobs 0",
             "--site cloud",
+            "--source files --kubeconfig admin.conf",
             "s8",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
