@@ -70,6 +70,26 @@ fn s3_is_updated_after_adding_or_deleting_ports() {
 }
 
 #[test]
+fn s4_backends_of_a_cluster_ip_see_the_address_of_the_pod() {
+    let s = Scenario::new("s4");
+    let service = s
+        .service("source")
+        .port("tcp", 80, 80, "TCP")
+        .port("udp", 80, 80, "UDP");
+    s.apply(service.object());
+    let _backends = s.published_backends("source", &["pod"]);
+    for mut client in [s.client(0), s.client(1)] {
+        let mine = client.pod.as_ref().unwrap().addresses();
+        for dials in [tcp_both(&service, 80), udp_both(&service, 80)] {
+            client.reaches_all(&dials, &["pod"]);
+            for dial in &dials {
+                client.is_seen_as(dial, &mine);
+            }
+        }
+    }
+}
+
+#[test]
 fn s5_pods_hairpin_back_to_themselves_through_services() {
     let s = Scenario::new("s5");
     let service = s
