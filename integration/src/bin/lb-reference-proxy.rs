@@ -27,9 +27,9 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Program this namespace and follow changes, until SIGINT or SIGTERM; rules stay
-    Run(Node),
+    Run(Place),
     /// Print the rules that would be programmed
-    Render(Node),
+    Render(Place),
     /// Remove every rule of either mode
     Cleanup,
     /// Print the rules of RULES.md that this proxy does not have: RULE, tab, reason
@@ -41,7 +41,7 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-struct Node {
+struct Place {
     /// Which datapath
     #[arg(long, value_enum)]
     mode: Mode,
@@ -70,7 +70,7 @@ struct Node {
     no_localhost_node_ports: bool,
 }
 
-impl Node {
+impl Place {
     fn origin(&self) -> Origin {
         Origin {
             files: self.source_files.clone(),
@@ -109,10 +109,10 @@ fn main() -> ExitCode {
 
 fn execute(command: &Command) -> Result<()> {
     match command {
-        Command::Run(node) => in_runtime(run(node)),
-        Command::Render(node) => in_runtime(async {
-            let (services, facts) = runner::snapshot(&node.origin(), node.facts()).await?;
-            print!("{}", render(node.mode, &services, &facts));
+        Command::Run(place) => in_runtime(run(place)),
+        Command::Render(place) => in_runtime(async {
+            let (services, facts) = runner::snapshot(&place.origin(), place.facts()).await?;
+            print!("{}", render(place.mode, &services, &facts));
             Ok(())
         }),
         Command::Cleanup => runner::cleanup(),
@@ -135,12 +135,12 @@ fn in_runtime(work: impl Future<Output = Result<()>>) -> Result<()> {
     result
 }
 
-async fn run(node: &Node) -> Result<()> {
+async fn run(place: &Place) -> Result<()> {
     let stop = CancellationToken::new();
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let origin = node.origin();
-    let proxy = runner::run(node.mode, &origin, node.facts(), stop.clone());
+    let origin = place.origin();
+    let proxy = runner::run(place.mode, &origin, place.facts(), stop.clone());
     tokio::select! {
         result = proxy => result,
         _ = interrupt.recv() => Ok(()),

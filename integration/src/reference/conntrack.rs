@@ -85,14 +85,14 @@ impl UdpServices {
 pub fn clean(services: &UdpServices) -> Result<usize> {
     let listed = tool::run("conntrack", &["-L", "-p", "udp"], "")?;
     let deleter = Deleter::open().context("opening ctnetlink")?;
-    let mut deleted = 0;
+    let mut count = 0;
     let flows = listed.lines().filter_map(parse);
     for flow in flows.filter(|flow| services.is_stale(flow)) {
         // A flow may have ended by itself.
         let found = deleter.delete(&flow);
-        deleted += usize::from(found.context("deleting a flow")?);
+        count += usize::from(found.context("deleting a flow")?);
     }
-    Ok(deleted)
+    Ok(count)
 }
 
 /// A line of `conntrack -L -p udp`.

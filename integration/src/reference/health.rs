@@ -18,14 +18,14 @@ use axum::{
 use serde_json::json;
 use tokio::net::TcpListener;
 
-/// Serves both until the process ends; `healthy` is set once everything is programmed.
+/// Serves both until the process ends; `ready` is set once everything is programmed.
 pub(super) async fn serve(
     healthz: SocketAddr,
     metrics: SocketAddr,
     mode: &'static str,
-    healthy: Arc<AtomicBool>,
+    ready: Arc<AtomicBool>,
 ) -> Result<()> {
-    let health = Router::new().route("/healthz", get(move || async move { answer(&healthy) }));
+    let health = Router::new().route("/healthz", get(move || async move { answer(&ready) }));
     let proxy_mode = Router::new().route("/proxyMode", get(move || async move { mode }));
     for (address, routes) in [(healthz, health), (metrics, proxy_mode)] {
         let listener = TcpListener::bind(address).await;
@@ -36,8 +36,8 @@ pub(super) async fn serve(
 }
 
 /// A healthy proxy is up to date by definition (rule J14).
-fn answer(healthy: &AtomicBool) -> impl IntoResponse + use<> {
-    let healthy = healthy.load(Ordering::Relaxed);
+fn answer(ready: &AtomicBool) -> impl IntoResponse + use<> {
+    let healthy = ready.load(Ordering::Relaxed);
     let code = if healthy {
         StatusCode::OK
     } else {

@@ -23,7 +23,11 @@ const IPTABLES: [(&str, &str); 3] = [
     ("J1", HEALTH_CHECKS),
 ];
 
-const NFTABLES: [(&str, &str); 3] = [
+const NFTABLES: [(&str, &str); 4] = [
+    (
+        "E8",
+        "nftables serves node ports at the node's primary address alone",
+    ),
     ("E11", "nftables serves no node ports at loopback addresses"),
     ("I7", SOCKETS),
     ("J1", HEALTH_CHECKS),

@@ -60,9 +60,9 @@ pub async fn run(
 ) -> Result<()> {
     let healthy = Arc::new(AtomicBool::new(false));
     // Of both families: a socket at :: takes IPv4 too.
-    let healthz = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), HEALTHZ_PORT);
+    let health_at = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), HEALTHZ_PORT);
     let metrics = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), METRICS_PORT);
-    health::serve(healthz, metrics, mode.name(), Arc::clone(&healthy)).await?;
+    health::serve(health_at, metrics, mode.name(), Arc::clone(&healthy)).await?;
     if mode == Mode::Iptables && facts.localhost_node_ports {
         route_localnet(true)?;
     }
@@ -95,7 +95,9 @@ pub async fn snapshot(
         let mut store = Store::new();
         while !store.synced() {
             let batch = received.recv().await.context("the source ended early")?;
-            batch.into_iter().for_each(|event| store.apply(event));
+            for event in batch {
+                store.apply(event);
+            }
         }
         anyhow::Ok(store)
     };
@@ -180,7 +182,9 @@ impl Follower {
         let until = Instant::now() + BATCH_WINDOW;
         let mut next = Some(batch);
         while let Some(batch) = next {
-            batch.into_iter().for_each(|event| self.store.apply(event));
+            for event in batch {
+                self.store.apply(event);
+            }
             next = timeout_at(until, received.recv()).await.unwrap_or_default();
         }
     }

@@ -49,10 +49,10 @@ fn checksum(from: Ipv4Addr, to: Ipv4Addr, segment: &[u8]) -> u16 {
     !((folded & 0xffff) + (folded >> 16)) as u16
 }
 
-/// How many resets a namespace has sent.
+/// How many resets a namespace has sent. It is the thread that is in it, not the process.
 fn resets(netns: &Netns) -> u64 {
     let text = netns
-        .run(|| std::fs::read_to_string("/proc/net/snmp"))
+        .run(|| std::fs::read_to_string("/proc/thread-self/net/snmp"))
         .unwrap()
         .unwrap();
     let mut lines = text.lines().filter(|line| line.starts_with("Tcp:"));

@@ -120,7 +120,9 @@ pub(crate) fn affinity(s: &Scenario, protocol: Protocol, pick: Pick) {
     becomes_sticky(&mut client, &dial);
     // A UDP socket with the source port of an earlier one continues that one's flow where flows
     // are tracked, so stickiness is asked of a client that has none.
-    is_sticky(&mut s.client(1), &dial);
+    let mut fresh = s.client(1);
+    becomes_sticky(&mut fresh, &dial);
+    is_sticky(&mut fresh, &dial);
 }
 
 pub(crate) fn large_requests(s: &Scenario, protocol: Protocol, pick: Pick) {
