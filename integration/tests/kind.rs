@@ -17,7 +17,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use lb_integration::{
     binaries,
     kind::{Invocation, Runner},
@@ -29,6 +29,8 @@ use lb_integration::{
 struct Recorder {
     seen: Mutex<Vec<Invocation>>,
     answers: Vec<(&'static str, String)>,
+    /// What invocations with this in them fail with.
+    failure: Mutex<Option<(&'static str, &'static str)>>,
 }
 
 impl Recorder {
@@ -61,7 +63,11 @@ impl Recorder {
 
 impl Runner for Recorder {
     fn output(&self, invocation: &Invocation) -> Result<String> {
-        Ok(self.record(invocation))
+        let answer = self.record(invocation);
+        match *self.failure.lock().unwrap() {
+            Some((part, why)) if invocation.to_string().contains(part) => bail!("{why}"),
+            _ => Ok(answer),
+        }
     }
 
     /// A real client, on this machine.

@@ -15,7 +15,7 @@ use clap::Parser;
 use lb_integration::{
     conformance::{
         self, Case,
-        options::{Options, Output, word},
+        options::{KindArgs, Options, Output, word},
         progress::Console,
         report::{Counts, Report, junit, list, not_covered, text},
         suite::run_all,
@@ -53,8 +53,8 @@ fn run(options: &Options) -> Result<ExitCode> {
     }
     let (started, start) = (jiff::Timestamp::now(), Instant::now());
     let mut upstream = Vec::new();
-    if options.upstream && options.upstream_junit.is_none() {
-        let Some(xml) = run_upstream(options)? else {
+    if options.kind.upstream && options.upstream_junit.is_none() {
+        let Some(xml) = run_upstream(&options.kind)? else {
             return Ok(ExitCode::SUCCESS);
         };
         upstream = conformance::upstream::read(&xml)?;
@@ -64,7 +64,7 @@ fn run(options: &Options) -> Result<ExitCode> {
         let xml = xml.with_context(|| format!("reading {}", file.display()))?;
         upstream = conformance::upstream::read(&xml)?;
     }
-    let results = if options.upstream {
+    let results = if options.kind.upstream {
         Vec::new()
     } else {
         let site = options.build_site().context("building the site")?;
@@ -94,12 +94,12 @@ fn run(options: &Options) -> Result<ExitCode> {
 }
 
 /// Runs upstream's tests in the kind cluster; their JUnit file, if it was more than a dry run.
-fn run_upstream(options: &Options) -> Result<Option<String>> {
-    let results = path::absolute(&options.upstream_results)?;
+fn run_upstream(options: &KindArgs) -> Result<Option<String>> {
+    let results = path::absolute(&options.results)?;
     let run = upstream::Run {
-        image: &options.upstream_image,
-        focus: options.upstream_focus.as_deref(),
-        skip: &options.upstream_skip,
+        image: &options.image,
+        focus: options.focus.as_deref(),
+        skip: &options.skip,
         results: &results,
     };
     let kubeconfig = commands::kubeconfig(&options.cluster, true);

@@ -41,7 +41,8 @@ struct Arguments {
 enum Verb {
     /// Create the cluster, load the images, apply the manifests, wait until lb is ready.
     Up {
-        /// Address families of the cluster
+        /// Address families of the cluster; with v6 alone, /healthz must be bound to [::], by
+        /// a kustomization of your own
         #[arg(long, value_enum, default_value_t)]
         families: Families,
         /// Archive with both images

@@ -1,24 +1,20 @@
 //! The command line of `lb-conformance`.
 
-use std::{num::NonZeroUsize, path::PathBuf, process, sync::Arc, thread};
+mod kind;
+
+use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, thread};
 
 use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
 use regex::Regex;
 
+pub use self::kind::KindArgs;
 use super::{
     Site,
     netns::{Delivery, NetnsOptions, NetnsSite},
     selection::Selection,
 };
-use crate::{
-    cluster::Families,
-    kind::{self, KindCluster, KindSite, Runner, System, commands, tools},
-    proxy::Kind,
-};
-
-/// The heading of options that mean something in a kind cluster.
-const KIND: &str = "In a kind cluster";
+use crate::{cluster::Families, proxy::Kind};
 
 /// Runs a service proxy through what upstream's end-to-end tests ask of one, and through what
 /// they never ask. Needs root for clusters of network namespaces; nothing outside them is touched.
@@ -51,30 +47,6 @@ pub struct Options {
     /// EndpointSlices
     #[arg(long, value_name = "FILE", conflicts_with = "source")]
     pub kubeconfig: Option<PathBuf>,
-    /// The kind cluster, which `lb-kind up` has made
-    #[arg(long, value_name = "NAME", default_value = "lb", help_heading = KIND)]
-    pub cluster: String,
-    /// The archive with the agent's image, for the client outside
-    #[arg(long, value_name = "FILE", default_value = "target/image.tar", help_heading = KIND)]
-    pub archive: PathBuf,
-    /// Instead of our cases, run Kubernetes' own tests of our rows (its conformance image)
-    #[arg(long, help_heading = KIND)]
-    pub upstream: bool,
-    /// Which of them, as an expression for Ginkgo [default: all rows]
-    #[arg(long, value_name = "REGEX", requires = "upstream", help_heading = KIND)]
-    pub upstream_focus: Option<String>,
-    /// Which of them not
-    #[arg(long, value_name = "REGEX", default_value = kind::upstream::SKIP, help_heading = KIND)]
-    pub upstream_skip: String,
-    /// Their image
-    #[arg(long, value_name = "IMAGE", default_value = kind::upstream::IMAGE, help_heading = KIND)]
-    pub upstream_image: String,
-    /// Directory for their results
-    #[arg(long, value_name = "DIR", default_value = "target/upstream", help_heading = KIND)]
-    pub upstream_results: PathBuf,
-    /// With --upstream: print the commands instead of running them
-    #[arg(long, requires = "upstream", help_heading = KIND)]
-    pub dry_run: bool,
     /// Take the results of such a run, a JUnit file of Ginkgo's, into the report; with
     /// --upstream, nothing is run
     #[arg(long, value_name = "FILE")]
@@ -110,6 +82,9 @@ pub struct Options {
     /// Also print the names of cases and the rules they prove
     #[arg(long)]
     pub verbose: bool,
+    /// The site `kind`.
+    #[command(flatten)]
+    pub kind: KindArgs,
 }
 
 /// Kinds of sites.
@@ -169,7 +144,7 @@ impl Options {
 
     /// Where the run takes place, for reports: upstream's own tests have one place.
     pub fn place(&self) -> String {
-        let kind = if self.upstream {
+        let kind = if self.kind.upstream {
             SiteKind::Kind
         } else {
             self.site
@@ -182,7 +157,7 @@ impl Options {
         if self.kubeconfig.is_some() {
             return "kubeconfig".to_owned();
         }
-        let kind = self.upstream || self.site == SiteKind::Kind;
+        let kind = self.kind.upstream || self.site == SiteKind::Kind;
         word(&if kind { Delivery::Api } else { self.source })
     }
 
@@ -190,23 +165,14 @@ impl Options {
     pub fn build_site(&self) -> Result<Arc<dyn Site>> {
         match self.site {
             SiteKind::Netns => Ok(Arc::new(NetnsSite::build(&self.netns())?)),
-            SiteKind::Kind => Ok(Arc::new(self.kind()?)),
+            SiteKind::Kind => {
+                ensure!(
+                    self.proxy_command.is_none(),
+                    "the proxies of a kind cluster are those that run in it"
+                );
+                Ok(Arc::new(self.kind.site(self.families)?))
+            }
         }
-    }
-
-    fn kind(&self) -> Result<KindSite> {
-        ensure!(
-            self.proxy_command.is_none(),
-            "the proxies of a kind cluster are those that run in it"
-        );
-        tools::check()?;
-        let logs = std::env::temp_dir().join(format!("lb-kind-{}", process::id()));
-        let runner: Arc<dyn Runner> = Arc::new(System { logs });
-        // The client outside is docker's; nodes have the images already.
-        runner.output(&commands::docker_load(&self.archive))?;
-        let cluster = KindCluster::existing(runner, &self.cluster);
-        let image = concat!("lb-conformance-agent:", env!("CARGO_PKG_VERSION"));
-        KindSite::new(cluster, self.families, image)
     }
 
     fn netns(&self) -> NetnsOptions {

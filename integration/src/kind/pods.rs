@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 
 use super::{
     KindCluster, commands::ObjectPath, locked, pod, read::pod_addresses, runner::Invocation,
@@ -150,11 +150,22 @@ impl Pods {
             name: &known.name,
         };
         let patch = pod::relabel(known.labels.keys(), []);
-        self.run(&self.cluster.kubectl().patch(&at, false, &patch))?;
+        let patched = self.run(&self.cluster.kubectl().patch(&at, false, &patch));
+        if let Err(error) = patched
+            && !(known.terminating && is_absent(&error))
+        {
+            return Err(error);
+        }
         known.labels.clear();
         locked(&self.known).insert(key, known);
         Ok(())
     }
+}
+
+/// Whether this is `kubectl`'s complaint about an object that does not exist: a pod that was told
+/// to end goes when it likes.
+fn is_absent(error: &Error) -> bool {
+    format!("{error:#}").contains("(NotFound)")
 }
 
 /// A pod in the cluster.

@@ -186,6 +186,20 @@ fn a_pod_runs_unpublished_then_is_published_changed_and_ended() {
 }
 
 #[test]
+fn a_pod_that_was_told_to_end_may_be_gone_before_it_is_withdrawn() {
+    let (recorder, site) = site();
+    let pod = site.start_pod(&spec("a")).unwrap();
+    let mut published = record(pod.as_ref(), "a");
+    site.set_pods(vec![published.clone()]).unwrap();
+    let absent = "Error from server (NotFound): pods \"a-1\" not found";
+    *recorder.failure.lock().unwrap() = Some((" patch ", absent));
+    assert!(site.remove_pods("case", &["a"]).is_err());
+    published.terminating = true;
+    site.set_pods(vec![published]).unwrap();
+    site.remove_pods("case", &["a"]).unwrap();
+}
+
+#[test]
 fn pods_that_never_ran_cannot_be_published() {
     let (_recorder, site) = site();
     let pod = site.start_pod(&spec("a")).unwrap();
