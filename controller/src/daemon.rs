@@ -238,7 +238,7 @@ impl Daemon<'_> {
             match &event {
                 Event::Service(..) => metrics::observed(true),
                 Event::EndpointSlice(..) => metrics::observed(false),
-                Event::Listing(_) | Event::Listed(_) | Event::Node(_) => {}
+                Event::Listing(_) | Event::Listed(_) | Event::Node(_) | Event::ServiceCidr(..) => {}
             }
             self.reconciler.observe(event);
         }

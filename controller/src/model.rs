@@ -127,6 +127,8 @@ pub struct Settings {
     pub forwarding: ForwardingMode,
     /// Whether `spec.externalIPs` count (rule A13).
     pub external_ips: bool,
+    /// Whether rule E3 holds.
+    pub reject_undefined_ports: bool,
 }
 
 impl Default for Settings {
@@ -134,6 +136,7 @@ impl Default for Settings {
         Self {
             forwarding: ForwardingMode::Snat,
             external_ips: true,
+            reject_undefined_ports: true,
         }
     }
 }
@@ -259,6 +262,8 @@ pub struct NodeInfo {
     pub primary_v4: Option<Ipv4Addr>,
     /// Its primary IPv6 address (rule L2).
     pub primary_v6: Option<Ipv6Addr>,
+    /// `spec.podCIDRs` (rule F9).
+    pub pod_cidrs: Box<[IpNet]>,
 }
 
 impl NodeInfo {
@@ -278,6 +283,8 @@ pub enum Kind {
     Services,
     /// EndpointSlices.
     EndpointSlices,
+    /// ServiceCIDRs. Nothing waits for their list.
+    ServiceCidrs,
 }
 
 /// What a source says. Order between objects does not matter (rule B16); order of
@@ -295,4 +302,6 @@ pub enum Event {
     EndpointSlice(ObjectName, Option<EndpointSlice>),
     /// This node is now so.
     Node(NodeInfo),
+    /// A ServiceCIDR has these networks, or is gone.
+    ServiceCidr(ObjectName, Option<Box<[IpNet]>>),
 }

@@ -8,7 +8,7 @@ mod active;
 
 use std::{collections::BTreeSet, time::Instant};
 
-use tracing::info;
+use tracing::{info, warn};
 
 use self::active::Active;
 
@@ -126,6 +126,7 @@ impl Reconciler {
         self.store.synced()
             && (!self.synced_once
                 || self.store.has_dirty()
+                || self.store.has_cidrs_dirty()
                 || !self.unfinished.is_empty()
                 || self
                     .active
@@ -214,6 +215,17 @@ impl Reconciler {
         if let Some(place) = self.place.take() {
             self.create(place, &names)?;
         }
+        let cidrs_changed = self.store.take_cidrs_dirty();
+        if let Some(active) = &mut self.active
+            && (cidrs_changed || !self.synced_once)
+            && !active
+                .planner
+                .set_service_cidrs(&self.store.service_cidrs())
+        {
+            warn!(
+                "more ServiceCIDRs than can be guarded: in the narrowest, packets to ClusterIPs that no Service has are left to routing"
+            );
+        }
         self.update(names, outcome)?;
         if !self.synced_once {
             self.synced_once = true;
@@ -269,6 +281,12 @@ impl Reconciler {
             active.planner.sweep(orphans, &mut batch);
             active.write(batch, outcome)?;
         }
+        let ranges = if settings.reject_undefined_ports {
+            active.planner.service_ranges()
+        } else {
+            Vec::new()
+        };
+        active.datapath.write_service_ranges(&ranges);
         active.datapath.refresh_network()?;
         active.datapath.publish()?;
         Ok(())

@@ -11,8 +11,8 @@ use aya::maps::MapError;
 use lb_ebpf::{
     abi::{
         ABI_VERSION, BackendEntry, BackendStats, Config, Device, FrontendFlags, FrontendKey,
-        LocalBackendKey, Name, ServiceEntry, ServiceInfo, ServiceStats, SourceRangeKey, Status,
-        TableRef,
+        LocalBackendKey, Name, ServiceEntry, ServiceInfo, ServiceRanges, ServiceStats,
+        SourceRangeKey, Status, TableRef,
     },
     hash::{filter_bit, node_port_bit},
 };
@@ -94,6 +94,8 @@ pub struct Snapshot {
     pub slab: Box<dyn Slab>,
     /// `CONFIG`.
     pub config: Config,
+    /// `SERVICE_RANGES`.
+    pub service_ranges: ServiceRanges,
     /// `DEVICES`, sorted by ifindex.
     pub devices: Vec<(u32, Device)>,
 }
@@ -140,6 +142,7 @@ impl Snapshot {
             },
             zones_capacity: maps.zones.max_entries(),
             config: maps.config.get(0),
+            service_ranges: maps.service_ranges.get(0),
             devices,
             slab: Box::new(maps.maglev),
         })

@@ -1,7 +1,10 @@
 //! `status`: is the datapath of this node healthy, and what is it.
 
 use jiff::Timestamp;
-use lb_ebpf::abi::{ABI_VERSION, BackendStats, ServiceStats, StatusFlags, map};
+use lb_ebpf::abi::{
+    ABI_VERSION, BackendStats, SERVICE_RANGES, ServiceRange, ServiceRangeFlags, ServiceRanges,
+    ServiceStats, StatusFlags, map,
+};
 use serde::Serialize;
 
 use super::{
@@ -43,6 +46,8 @@ pub struct NodeStatus {
     pub devices: Vec<DeviceRow>,
     /// The maps.
     pub maps: Vec<MapFill>,
+    /// Where ClusterIPs are: ports that none has are refused there.
+    pub service_ranges: Vec<ServiceRangeRow>,
     /// What is programmed.
     pub programmed: Programmed,
     /// Sums of all counters, also of Services that are gone and not yet replaced.
@@ -143,6 +148,15 @@ pub struct MapFill {
     pub kernel_memory_bytes: Option<u64>,
 }
 
+/// Where ClusterIPs are.
+#[derive(Clone, Debug, Serialize)]
+pub struct ServiceRangeRow {
+    /// The network.
+    pub network: String,
+    /// Whether a ServiceCIDR sets it aside: addresses that no Service has are dropped.
+    pub service_cidr: bool,
+}
+
 /// Elements in use.
 #[derive(Clone, Debug, Serialize)]
 pub struct Programmed {
@@ -200,6 +214,7 @@ pub fn describe(snapshot: &Snapshot, facts: &Facts) -> NodeStatus {
         host: facts.host.clone(),
         devices: devices::rows(&snapshot.devices, &facts.devices),
         maps: maps(snapshot, facts, backends),
+        service_ranges: service_ranges(&snapshot.service_ranges),
         programmed: Programmed {
             service_ports: snapshot.infos.len(),
             frontends: snapshot.frontends.len(),
@@ -207,6 +222,24 @@ pub fn describe(snapshot: &Snapshot, facts: &Facts) -> NodeStatus {
         },
         connections: connections(&snapshot.service_stats, &snapshot.backend_stats),
     }
+}
+
+fn service_ranges(ranges: &ServiceRanges) -> Vec<ServiceRangeRow> {
+    let used = |places: &[ServiceRange; SERVICE_RANGES], used: u32, mapping: u32| {
+        let places = places.iter().take(used as usize);
+        let places = places.filter(|place| **place != ServiceRange::NONE);
+        let row = |place: &ServiceRange| {
+            let bits = place.range.bits().saturating_sub(mapping);
+            ServiceRangeRow {
+                network: format!("{}/{bits}", place.range.net.to_ip()),
+                service_cidr: place.flags & ServiceRangeFlags::SERVICE_CIDR != 0,
+            }
+        };
+        places.map(row).collect::<Vec<_>>()
+    };
+    let mut rows = used(&ranges.v4, ranges.v4_used, 96);
+    rows.extend(used(&ranges.v6, ranges.v6_used, 0));
+    rows
 }
 
 fn problems(facts: &Facts, synced: bool) -> Vec<String> {

@@ -7,8 +7,8 @@ use lb_ebpf::{
     abi::{
         ABI_VERSION, Addr, BackendEntry, BackendFlags, BackendStats, Config, Device, DeviceClass,
         DeviceFlags, FILTER_WORDS, FrontendFlags, FrontendKey, FrontendKind, LocalBackendKey,
-        NODE_PORT_WORDS, Name, Port, Protocol, Scope, ServiceEntry, ServiceInfo, ServiceStats,
-        SourceRange, SourceRangeKey, Status, StatusFlags, TableRef,
+        NODE_PORT_WORDS, Name, Port, Protocol, Scope, ServiceEntry, ServiceInfo, ServiceRanges,
+        ServiceStats, SourceRange, SourceRangeKey, Status, StatusFlags, TableRef,
     },
     hash::{filter_bit, node_port_bit},
 };
@@ -109,6 +109,7 @@ impl Builder {
             },
             zones_capacity: 65_535,
             config: Config::new_zeroed(),
+            service_ranges: ServiceRanges::NONE,
             devices: devices(),
             slab: Box::new(Vec::<u32>::new()),
         };

@@ -176,6 +176,9 @@ impl Reader<'_> {
             (Some("discovery.k8s.io/v1") | None, "EndpointSlice") => {
                 self.converter.endpoint_slice(&self.object(value, kind)?)
             }
+            (Some("networking.k8s.io/v1" | "networking.k8s.io/v1beta1") | None, "ServiceCIDR") => {
+                self.converter.service_cidr(&self.object(value, kind)?)
+            }
             (Some("v1") | None, "Node") => self.converter.node(&self.object(value, kind)?),
             (version, kind) => {
                 tracing::debug!(version, kind, "ignoring an object of another kind");
