@@ -101,6 +101,13 @@ pub fn apply(maps: &Maps, batch: &Batch) -> Result<(), ApplyError> {
     maps.services
         .delete(&batch.removed_frontends)
         .map_err(failed(map::SERVICES))?;
+    let (known, gone): (Vec<_>, Vec<_>) = batch.vips.iter().partition(|(_, kinds)| **kinds != 0);
+    let (addresses, kinds): (Vec<_>, Vec<_>) = known.into_iter().unzip();
+    maps.vips
+        .update(&addresses, &kinds)
+        .map_err(failed(map::VIPS))?;
+    let gone: Vec<_> = gone.into_iter().map(|(addr, _)| *addr).collect();
+    maps.vips.delete(&gone).map_err(failed(map::VIPS))?;
     clear_bits(&maps.filter, &batch.filter_cleared);
     clear_bits(&maps.node_ports, &batch.node_ports_cleared);
     maps.source_ranges

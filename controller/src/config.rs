@@ -146,6 +146,11 @@ pub struct Run {
     /// Whether external IPs of Services are served; without, they are treated as absent.
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
     pub external_ips: bool,
+    /// Refuse connections to ports that a ClusterIP does not have, and drop packets to
+    /// addresses of ServiceCIDRs that no Service has, as kube-proxy's nftables mode does;
+    /// otherwise they are left to routing. ICMP is left to routing in any case.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
+    pub reject_undefined_ports: bool,
     /// Do not enter network namespaces to destroy UDP sockets of gone backends; send
     /// them an ICMP port-unreachable instead.
     #[arg(long)]
@@ -197,6 +202,7 @@ impl Run {
         Settings {
             forwarding: self.forwarding_mode,
             external_ips: self.external_ips,
+            reject_undefined_ports: self.reject_undefined_ports,
         }
     }
 

@@ -12,6 +12,7 @@ mod intern;
 mod node;
 mod ports;
 mod service;
+mod service_cidr;
 mod source_ranges;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,7 @@ mod tests;
 use std::sync::Arc;
 
 use k8s_openapi::{
-    api::{core::v1, discovery::v1 as discovery},
+    api::{core::v1, discovery::v1 as discovery, networking::v1::ServiceCIDR},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
@@ -30,7 +31,7 @@ pub use service::PROXY_NAME_LABEL;
 
 use crate::{
     datapath::now_unix_ns,
-    model::{Event, NodeInfo, ObjectName},
+    model::{Event, IpNet, NodeInfo, ObjectName},
 };
 
 /// Converts objects for one node, sharing strings between records.
@@ -90,6 +91,18 @@ impl Converter {
         Some(Event::EndpointSlice(self.name(metadata)?, None))
     }
 
+    /// A ServiceCIDR that was listed, added or changed; `None` if it has no name.
+    pub fn service_cidr(&mut self, object: &ServiceCIDR) -> Option<Event> {
+        let name = self.name(&object.metadata)?;
+        let networks = service_cidr::convert(&name.name, object);
+        Some(Event::ServiceCidr(name, Some(networks)))
+    }
+
+    /// A ServiceCIDR that was deleted.
+    pub fn service_cidr_deleted(&mut self, metadata: &ObjectMeta) -> Option<Event> {
+        Some(Event::ServiceCidr(self.name(metadata)?, None))
+    }
+
     /// A Node that was deleted.
     pub fn node_deleted(&mut self, metadata: &ObjectMeta) -> Option<Event> {
         let this = metadata.name.as_deref() == Some(&*self.node_name);
@@ -109,6 +122,18 @@ impl Converter {
             name: self.interner.intern(name),
         })
     }
+}
+
+/// The networks of a list; what is none is skipped with a log.
+fn networks(kind: &'static str, name: &str, listed: &[String]) -> Box<[IpNet]> {
+    let parse = |text: &String| {
+        let parsed = text.trim().parse::<IpNet>();
+        if parsed.is_err() {
+            tracing::warn!(kind, name, network = text, "skipping what is no network");
+        }
+        parsed.ok().map(|network| network.trunc())
+    };
+    listed.iter().filter_map(parse).collect()
 }
 
 /// Whether the object carries the label, whatever its value.

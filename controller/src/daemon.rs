@@ -9,7 +9,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use self::{follow::Daemon, servers::Servers};
 use crate::{

@@ -7,6 +7,7 @@
 mod capacity;
 mod counters;
 pub(crate) mod network;
+mod ranges;
 mod repair;
 
 use std::{
@@ -35,7 +36,7 @@ use crate::{
 
 /// Maps that every epoch shares: state of sockets, flows and clients, what the node is
 /// like, and what never grows.
-const SHARED: [&str; 17] = [
+const SHARED: [&str; 18] = [
     map::FILTER,
     map::AFFINITY,
     map::CONNECTED,
@@ -53,6 +54,7 @@ const SHARED: [&str; 17] = [
     map::CONFIG,
     map::EVENTS,
     map::REJECTS,
+    map::SERVICE_RANGES,
 ];
 
 /// Why the datapath cannot be brought up or changed.
@@ -345,6 +347,7 @@ impl Datapath {
             zones: self.maps.zones.dump()?,
             source_ranges: self.maps.source_ranges.dump()?,
             local_backends: self.maps.local_backends.dump()?,
+            vips: self.maps.vips.dump()?,
         })
     }
 
@@ -365,6 +368,13 @@ impl Datapath {
             .update(&keys, &entries)
             .map_err(|source| ApplyError {
                 name: map::SERVICES,
+                source,
+            })?;
+        let (addresses, kinds): (Vec<_>, Vec<_>) = old.vips.dump()?.into_iter().unzip();
+        new.vips
+            .update(&addresses, &kinds)
+            .map_err(|source| ApplyError {
+                name: map::VIPS,
                 source,
             })?;
         let status = Status {

@@ -12,6 +12,7 @@
 mod addresses;
 mod classify;
 mod inventory;
+mod local;
 mod options;
 mod patterns;
 mod plan;
@@ -26,6 +27,7 @@ pub use self::{
     addresses::{NodePortAddresses, health_check_addresses, node_addresses},
     classify::{NodeDevice, Obstacle, classify},
     inventory::{Address, Inventory, Link, LinkKind, Route},
+    local::LocalDetector,
     options::{Options, XdpMode},
     patterns::Patterns,
     plan::{Attachment, Direction, Hook, PACKET_PROGRAMS, XdpChoice, attachments, xdp_choice},

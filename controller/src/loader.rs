@@ -152,6 +152,7 @@ impl Programs {
         let mut object_loader = EbpfLoader::new();
         object_loader
             .map_max_entries(map::SERVICES, frontends)
+            .map_max_entries(map::VIPS, frontends)
             .map_max_entries(map::MAGLEV, maglev.div_ceil(2))
             .map_max_entries(map::BACKENDS, backends)
             .map_max_entries(map::BACKEND_STATS, backends)

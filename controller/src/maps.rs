@@ -18,7 +18,7 @@ use aya::maps::{MapData, MapError};
 use lb_ebpf::abi::{
     Addr, AffinityEntry, AffinityKey, BackendEntry, BackendStats, Config, ConntrackEntry,
     ConntrackKey, Device, FragmentKey, FragmentPorts, FrontendKey, LocalBackendKey, Name,
-    ServiceEntry, ServiceInfo, ServiceStats, Status, map,
+    ServiceEntry, ServiceInfo, ServiceRanges, ServiceStats, Status, map,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -334,6 +334,10 @@ pub struct Maps {
     pub events: EventTable,
     /// `NODE_ADDRESSES`.
     pub node_addresses: HashTable<Addr, u32>,
+    /// `VIPS`.
+    pub vips: HashTable<Addr, u32>,
+    /// `SERVICE_RANGES`.
+    pub service_ranges: MappedArray<ServiceRanges>,
 }
 
 impl Maps {
@@ -384,6 +388,12 @@ impl Maps {
             devices: HashTable::new(open(map::DEVICES)?, map::DEVICES)?,
             events: EventTable::new(open(map::EVENTS)?)?,
             node_addresses: HashTable::new(open(map::NODE_ADDRESSES)?, map::NODE_ADDRESSES)?,
+            vips: HashTable::new(open(map::VIPS)?, map::VIPS)?,
+            service_ranges: MappedArray::new(
+                &open(map::SERVICE_RANGES)?,
+                map::SERVICE_RANGES,
+                access,
+            )?,
         })
     }
 }

@@ -127,6 +127,8 @@ pub struct Settings {
     pub forwarding: ForwardingMode,
     /// Whether `spec.externalIPs` count (rule A13).
     pub external_ips: bool,
+    /// Whether rule E3 holds.
+    pub reject_undefined_ports: bool,
 }
 
 impl Default for Settings {
@@ -134,6 +136,7 @@ impl Default for Settings {
         Self {
             forwarding: ForwardingMode::Snat,
             external_ips: true,
+            reject_undefined_ports: true,
         }
     }
 }
@@ -263,6 +266,8 @@ pub struct NodeInfo {
     pub primary_v6: Option<Ipv6Addr>,
     /// Whether load balancers should choose this node.
     pub standing: Standing,
+    /// `spec.podCIDRs` (rule F9).
+    pub pod_cidrs: Box<[IpNet]>,
 }
 
 /// What the Node object says to load balancers outside (rule J12).
@@ -288,8 +293,12 @@ impl NodeInfo {
 
     /// Whether Services are programmed alike: only load balancers ask for the standing.
     pub fn programs_like(&self, other: &Self) -> bool {
-        let without_standing = |node: &Self| (node.zone.clone(), node.primary_v4, node.primary_v6);
-        without_standing(self) == without_standing(other)
+        let standing = other.standing;
+        *other
+            == Self {
+                standing,
+                ..self.clone()
+            }
     }
 }
 
@@ -300,6 +309,8 @@ pub enum Kind {
     Services,
     /// EndpointSlices.
     EndpointSlices,
+    /// ServiceCIDRs. Nothing waits for their list.
+    ServiceCidrs,
 }
 
 /// What a source says. Order between objects does not matter (rule B16); order of
@@ -320,4 +331,6 @@ pub enum Event {
     Triggered(ObjectName, u64),
     /// This node is now so.
     Node(NodeInfo),
+    /// A ServiceCIDR has these networks, or is gone.
+    ServiceCidr(ObjectName, Option<Box<[IpNet]>>),
 }

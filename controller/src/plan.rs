@@ -17,6 +17,7 @@ mod members;
 mod restore;
 mod service;
 mod slab;
+mod vips;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -25,15 +26,20 @@ use std::{
 
 pub use batch::{Batch, GoneBackend};
 pub use filter::Retired;
-use lb_ebpf::abi::{Addr, BackendEntry, FrontendKey, MAX_ZONES, Name, ServiceEntry, TableRef};
+use lb_ebpf::abi::{
+    Addr, AddressRange, BackendEntry, FrontendKey, MAX_ZONES, Name, ServiceEntry, ServiceRange,
+    TableRef,
+};
 use maglev::Builder;
 pub use restore::{Orphans, Snapshot};
 pub use service::needs;
 
-use self::{filter::Filter, fixed::FixedMap, indices::Indices, members::Prefix, slab::Slab};
+use self::{
+    filter::Filter, fixed::FixedMap, indices::Indices, members::Prefix, slab::Slab, vips::Vips,
+};
 use crate::{
     desired::ServicePortKey,
-    model::{Family, ObjectName, Protocol},
+    model::{Family, IpNet, ObjectName, Protocol},
 };
 
 /// Capacities of the maps, in elements (Maglev: in entries of 4 bytes).
@@ -131,6 +137,7 @@ pub struct Planner {
     /// Mirror of `BACKENDS`; free slots keep their generation.
     backends: Vec<BackendEntry>,
     filter: Filter,
+    vips: Vips,
     /// Mirror of `SOURCE_RANGES`.
     source_ranges: FixedMap<Prefix, ()>,
     /// Mirror of `LOCAL_BACKENDS`.
@@ -160,6 +167,7 @@ impl Planner {
             entries: 0,
             backends: Vec::new(),
             filter: Filter::default(),
+            vips: Vips::default(),
             source_ranges: FixedMap::default(),
             local_backends: FixedMap::default(),
             zones: Vec::new(),
@@ -201,6 +209,22 @@ impl Planner {
     pub fn limit(&mut self, limits: Limits) {
         self.source_ranges.set_capacity(limits.source_ranges);
         self.local_backends.set_capacity(limits.local_backends);
+    }
+
+    /// Says which networks were set aside for ClusterIPs; false if they are more than the
+    /// programs can look at. The narrowest are left out.
+    pub fn set_service_cidrs(&mut self, networks: &[IpNet]) -> bool {
+        let range = |network: &IpNet| {
+            let mapping = if network.addr().is_ipv4() { 96 } else { 0 };
+            let bits = mapping + u32::from(network.prefix_len());
+            AddressRange::new(Addr::from(network.addr()), bits)
+        };
+        self.vips.set_told(networks.iter().map(range).collect())
+    }
+
+    /// Where ClusterIPs are (rule E3).
+    pub fn service_ranges(&self) -> Vec<ServiceRange> {
+        self.vips.ranges()
     }
 
     /// Removed frontends whose packets are still let in, for flows that may go on.

@@ -146,7 +146,9 @@ impl Reconciler {
     /// Whether a reconciliation would do anything.
     pub fn has_work(&self) -> bool {
         self.store.synced()
-            && (self.store.has_dirty() || self.active.as_ref().is_none_or(Active::has_work))
+            && (self.store.has_dirty()
+                || self.store.has_cidrs_dirty()
+                || self.active.as_ref().is_none_or(Active::has_work))
     }
 
     /// Whether everything has been listed and programmed at least once.
@@ -235,14 +237,24 @@ impl Reconciler {
             self.create(place)?;
         }
         self.triggers.append(&mut self.store.take_triggers());
+        let cidrs_changed = self.store.take_cidrs_dirty();
         let Some(active) = &mut self.active else {
             return Ok(());
         };
         let first = !active.synced;
+        if cidrs_changed || first {
+            active.guard(&self.store.service_cidrs());
+        }
         let names = active.due(&mut self.store);
         outcome.full = self.store.services().all(|(name, _)| names.contains(name));
         self.health_checks.look(&self.store, &names);
         active.update(names, &self.store, self.settings, outcome)?;
+        let ranges = if self.settings.reject_undefined_ports {
+            active.planner.service_ranges()
+        } else {
+            Vec::new()
+        };
+        active.datapath.write_service_ranges(&ranges);
         active.datapath.refresh_network()?;
         active.datapath.publish()?;
         active.synced = true;

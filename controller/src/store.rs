@@ -12,14 +12,14 @@ mod slices;
 mod tests;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     mem,
 };
 
 use listing::Listing;
 use slices::Slices;
 
-use crate::model::{EndpointSlice, Event, Family, Kind, NodeInfo, ObjectName, Service};
+use crate::model::{EndpointSlice, Event, Family, IpNet, Kind, NodeInfo, ObjectName, Service};
 
 /// Services, their EndpointSlices, and this node.
 #[derive(Debug, Default)]
@@ -33,6 +33,9 @@ pub struct Store {
     /// When the change began that the next event of a slice tells of.
     trigger: Option<(ObjectName, u64)>,
     triggers: Vec<(Family, u64)>,
+    cidrs: BTreeMap<ObjectName, Box<[IpNet]>>,
+    cidr_listing: Listing,
+    cidrs_dirty: bool,
 }
 
 impl Store {
@@ -49,6 +52,14 @@ impl Store {
             }
             Event::Listing(Kind::EndpointSlices) => {
                 self.slice_listing.begin(self.slices.names().cloned());
+            }
+            Event::Listing(Kind::ServiceCidrs) => {
+                self.cidr_listing.begin(self.cidrs.keys().cloned());
+            }
+            Event::Listed(Kind::ServiceCidrs) => {
+                for name in self.cidr_listing.end() {
+                    self.set_cidr(name, None);
+                }
             }
             Event::Listed(Kind::Services) => {
                 for name in self.service_listing.end() {
@@ -76,6 +87,10 @@ impl Store {
             }
             Event::Triggered(slice, at) => self.trigger = Some((slice, at)),
             Event::Node(node) => self.set_node(node),
+            Event::ServiceCidr(name, networks) => {
+                self.cidr_listing.seen(&name);
+                self.set_cidr(name, networks);
+            }
         }
     }
 
@@ -123,6 +138,21 @@ impl Store {
         self.slices.len()
     }
 
+    /// The networks of all ServiceCIDRs.
+    pub fn service_cidrs(&self) -> Vec<IpNet> {
+        self.cidrs.values().flatten().copied().collect()
+    }
+
+    /// Whether they have changed since the last call.
+    pub fn take_cidrs_dirty(&mut self) -> bool {
+        mem::take(&mut self.cidrs_dirty)
+    }
+
+    /// Whether [`Store::take_cidrs_dirty`] would say so.
+    pub fn has_cidrs_dirty(&self) -> bool {
+        self.cidrs_dirty
+    }
+
     /// This node.
     pub fn node(&self) -> &NodeInfo {
         &self.node
@@ -149,6 +179,15 @@ impl Store {
             }
         }
         touched
+    }
+
+    fn set_cidr(&mut self, name: ObjectName, networks: Option<Box<[IpNet]>>) {
+        let before = match networks {
+            Some(networks) if self.cidrs.get(&name) == Some(&networks) => return,
+            Some(networks) => self.cidrs.insert(name, networks).or(Some(Box::default())),
+            None => self.cidrs.remove(&name),
+        };
+        self.cidrs_dirty |= before.is_some();
     }
 
     /// Rule D7.

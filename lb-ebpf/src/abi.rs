@@ -14,6 +14,7 @@ mod event;
 mod flow;
 #[cfg(not(target_arch = "bpf"))]
 pub mod layout;
+mod range;
 mod service;
 mod socket;
 mod status;
@@ -33,6 +34,7 @@ pub use flow::{
     AffinityEntry, AffinityKey, ClientKind, ConnectedFlow, DATAGRAM_FLOWS, DatagramFlow,
     DatagramFlows,
 };
+pub use range::{AddressRange, SERVICE_RANGES, ServiceRange, ServiceRangeFlags, ServiceRanges};
 pub use service::{
     FrontendFlags, FrontendKey, FrontendKind, Protocol, Scope, ServiceEntry, ServiceInfo,
     ServiceStats, TableRef,
@@ -111,9 +113,14 @@ pub mod map {
     pub const EVENTS: &str = "EVENTS";
     /// Per-CPU array with one [`RejectBudget`](super::RejectBudget).
     pub const REJECTS: &str = "REJECTS";
+    /// Hash: [`Addr`](super::Addr) → bits of the [`FrontendKind`](super::FrontendKind)s that
+    /// the address is a VIP of (u32); node ports have none.
+    pub const VIPS: &str = "VIPS";
+    /// Mmapable array with one [`ServiceRanges`](super::ServiceRanges).
+    pub const SERVICE_RANGES: &str = "SERVICE_RANGES";
 
     /// All of them, in the order in which they are created.
-    pub const ALL: [&str; 24] = [
+    pub const ALL: [&str; 26] = [
         SERVICES,
         MAGLEV,
         BACKENDS,
@@ -138,6 +145,8 @@ pub mod map {
         CONFIG,
         EVENTS,
         REJECTS,
+        VIPS,
+        SERVICE_RANGES,
     ];
 }
 

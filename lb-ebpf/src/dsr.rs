@@ -71,7 +71,7 @@ pub(crate) fn receive<P: Packet, T: PacketTables + Conntrack>(
     match flow(packet, tables, scratch, &service, choice) {
         Opened::Flow => {}
         Opened::Drop(event, detail) => return pipeline::dropped(packet, event, detail),
-        Opened::Pass | Opened::Later | Opened::Refuse => return PASS,
+        Opened::Pass | Opened::Absent | Opened::Later | Opened::Refuse => return PASS,
     }
     let Some(moved) = packet.complete() else {
         return pipeline::dropped(packet, PacketEvent::RewriteFailed, 0);

@@ -3,9 +3,9 @@
 
 use crate::{
     abi::{
-        AffinityKey, BackendEntry, BackendFlags, ClientKind, ConntrackEntry, ConntrackFlags,
-        ConntrackKey, DeviceClass, DeviceFlags, FrontendFlags, FrontendKey, NextHop, PacketEvent,
-        Port, Scope, ServiceEntry,
+        Addr, AffinityKey, BackendEntry, BackendFlags, ClientKind, ConfigFlags, ConntrackEntry,
+        ConntrackFlags, ConntrackKey, DeviceClass, DeviceFlags, FrontendFlags, FrontendKey,
+        FrontendKind, NextHop, PacketEvent, Port, Scope, ServiceEntry,
     },
     conntrack::{self, Scratch},
     hash::{Mixer, tuple_hash},
@@ -47,6 +47,8 @@ pub enum Opened {
     Flow,
     /// Not ours: leave it as it is.
     Pass,
+    /// There is no such frontend.
+    Absent,
     /// Ours, but not here: a later hook finishes it.
     Later,
     /// Drop it, and count why.
@@ -86,24 +88,27 @@ pub fn open<P: Packet, T: PacketTables + Conntrack>(
 ) -> Opened {
     let key = &scratch.parsed.key;
     let frontend = frontend_key(key);
-    let scope = if P::PLACE.pod_facing || P::PLACE.egress {
-        Scope::Internal
-    } else {
-        Scope::External
-    };
+    let scope = scope_of::<P, T>(tables, &key.src);
     let Some(entry) = select::lookup(tables, &frontend, || None) else {
-        return Opened::Pass;
+        return Opened::Absent;
     };
     let Some(service) = select::in_scope(tables, &frontend, scope, entry) else {
         return Opened::Pass;
     };
+    if scope == Scope::External
+        && service.flags & FrontendFlags::KIND_MASK == FrontendKind::ClusterIp as u32
+        && !serves_outside::<P, T>(tables)
+    {
+        return Opened::Pass;
+    }
     if service.flags & FrontendFlags::SOURCE_RANGES != 0
         && !tables.admits(service.service_id, &key.src)
     {
         return Opened::Drop(PacketEvent::SourceRange, 0);
     }
     let opens = conntrack::opens(&scratch.parsed.upper);
-    let dsr = service.flags & FrontendFlags::DSR != 0 && scope == Scope::External;
+    let dsr =
+        service.flags & FrontendFlags::DSR != 0 && scope == Scope::External && !P::PLACE.pod_facing;
     let continues = dsr && takes_over(packet, tables, &scratch.parsed.upper);
     if !opens && !continues {
         packet.count(PacketEvent::MidStream, 0);
@@ -121,6 +126,37 @@ pub fn open<P: Packet, T: PacketTables + Conntrack>(
         return Opened::Pass;
     }
     make(packet, tables, scratch, &service, choice, ports)
+}
+
+/// Whose traffic policy packets from `src` obey (rules F1–F4). By default the device tells;
+/// else the source does (rule F9): without a range for pods, all but this host are outside.
+#[inline(always)]
+fn scope_of<P: Packet, T: PacketTables>(tables: &T, src: &Addr) -> Scope {
+    let local = if P::PLACE.egress {
+        true
+    } else if tables.local_by_source() {
+        let config = tables.config();
+        if src.is_v4() {
+            config.local_v4.contains(src)
+        } else {
+            config.local_v6.contains(src)
+        }
+    } else {
+        P::PLACE.pod_facing
+    };
+    if local {
+        Scope::Internal
+    } else {
+        Scope::External
+    }
+}
+
+/// Whether ClusterIPs are served here at all (rule E2).
+#[inline(always)]
+pub(crate) fn serves_outside<P: Packet, T: PacketTables>(tables: &T) -> bool {
+    P::PLACE.pod_facing
+        || P::PLACE.egress
+        || tables.config().flags & ConfigFlags::EXTERNAL_CLUSTER_IP != 0
 }
 
 /// Whether an unknown TCP flow of a DSR service may be some other node's, which Maglev

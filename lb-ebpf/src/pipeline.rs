@@ -16,7 +16,7 @@ use crate::{
     packet::{Packet, Verdict},
     parse::{Fragment, NotOurs, Parsed, Upper},
     route::{Query, Route},
-    select,
+    select::{self, Undefined},
     tables::{Conntrack, PacketTables},
 };
 
@@ -45,16 +45,17 @@ pub fn run<P: Packet, T: PacketTables + Conntrack>(
 ) -> Verdict {
     match judge(packet, tables, parsed, scratch) {
         Step::Done(verdict) => verdict,
-        step => finish(packet, tables, step == Step::Forward, scratch),
+        Step::Forward => finish(packet, tables, None, scratch),
+        Step::Answer(event, _) => finish(packet, tables, Some(event), scratch),
     }
 }
 
-/// Forwards a packet that was judged so, or refuses it.
+/// Forwards a packet that was judged so, or refuses it for the reason `refusal_of`.
 #[inline(always)]
 pub fn finish<P: Packet, T: PacketTables>(
     packet: &mut P,
     tables: &T,
-    forwards: bool,
+    refusal_of: Option<PacketEvent>,
     scratch: &mut Scratch,
 ) -> Verdict {
     let Some(moved) = packet.complete() else {
@@ -62,10 +63,9 @@ pub fn finish<P: Packet, T: PacketTables>(
         return Verdict::Drop;
     };
     scratch.parsed.shift(moved);
-    let step = if forwards {
-        forward(packet, tables, scratch)
-    } else {
-        Step::Answer(PacketEvent::Refused, refusal(&scratch.parsed.upper))
+    let step = match refusal_of {
+        None => forward(packet, tables, scratch),
+        Some(event) => refused(event, &scratch.parsed.upper),
     };
     match step {
         Step::Done(verdict) => verdict,
@@ -113,25 +113,61 @@ pub fn judge<P: Packet, T: PacketTables + Conntrack>(
     }
     let frontend = open::frontend_key(&parsed.key);
     let to_frontend = select::may_be_dialled(tables, &frontend);
-    if !to_frontend && !tables.may_be_flow_source(&open::source_key(&parsed.key)) {
-        return PASS;
+    if to_frontend || tables.may_be_flow_source(&open::source_key(&parsed.key)) {
+        if let Some(step) = known(packet, tables, scratch) {
+            return step;
+        }
+        if to_frontend {
+            if !may_open::<P, T>(tables, &scratch.parsed) {
+                return PASS;
+            }
+            match open::open(packet, tables, scratch) {
+                Opened::Flow => return Step::Forward,
+                Opened::Pass => return PASS,
+                Opened::Later => return Step::Done(left_to_tc(packet)),
+                Opened::Drop(event, detail) => return dropped(packet, event, detail),
+                Opened::Refuse => return refused(PacketEvent::Refused, &scratch.parsed.upper),
+                Opened::Absent => {}
+            }
+        }
     }
-    if let Some(step) = known(packet, tables, scratch) {
-        return step;
+    undefined(packet, tables, &scratch.parsed)
+}
+
+/// A packet to no frontend is nobody's business, unless its destination can only be a
+/// Service's (rule E3). Only what would open a flow is answered: the rest may belong to a
+/// connection that the kernel knows.
+#[inline(always)]
+fn undefined<P: Packet, T: PacketTables>(packet: &P, tables: &T, parsed: &Parsed) -> Step {
+    if P::PLACE.egress && P::PLACE.pod_facing {
+        // What pods receive was judged where it came from.
+        return Step::Done(Verdict::Pass);
     }
-    if !to_frontend
-        || scratch.parsed.upper == Upper::IcmpError
-        || !open::may_open::<P, T>(tables, &scratch.parsed.key)
+    let Some(undefined) = select::undefined(tables, &parsed.key.dst) else {
+        return Step::Done(Verdict::Pass);
+    };
+    if !may_open::<P, T>(tables, parsed)
+        || !conntrack::opens(&parsed.upper)
+        || !open::serves_outside::<P, T>(tables)
     {
-        return PASS;
+        return Step::Done(Verdict::Pass);
     }
-    match open::open(packet, tables, scratch) {
-        Opened::Flow => Step::Forward,
-        Opened::Pass => PASS,
-        Opened::Later => Step::Done(left_to_tc(packet)),
-        Opened::Drop(event, detail) => dropped(packet, event, detail),
-        Opened::Refuse => Step::Answer(PacketEvent::Refused, refusal(&scratch.parsed.upper)),
+    match undefined {
+        Undefined::Address => dropped(packet, PacketEvent::UnallocatedClusterIp, 0),
+        Undefined::Port if P::PLACE.early => Step::Done(left_to_tc(packet)),
+        Undefined::Port => refused(PacketEvent::UndefinedPort, &parsed.upper),
     }
+}
+
+/// Whether a packet may be judged as the first of a flow here.
+#[inline(always)]
+fn may_open<P: Packet, T: PacketTables>(tables: &T, parsed: &Parsed) -> bool {
+    parsed.upper != Upper::IcmpError && open::may_open::<P, T>(tables, &parsed.key)
+}
+
+#[inline(always)]
+const fn refused(event: PacketEvent, upper: &Upper) -> Step {
+    Step::Answer(event, refusal(upper))
 }
 
 /// A packet of a flow that exists; `None` if there is no such flow.

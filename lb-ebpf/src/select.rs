@@ -3,8 +3,8 @@
 
 use crate::{
     abi::{
-        AffinityEntry, AffinityKey, BackendEntry, BackendFlags, FrontendFlags, FrontendKey,
-        FrontendKind, NodeAddress, Scope, ServiceEntry,
+        Addr, AffinityEntry, AffinityKey, BackendEntry, BackendFlags, FrontendFlags, FrontendKey,
+        FrontendKind, NodeAddress, Scope, ServiceEntry, ServiceRangeFlags,
     },
     tables::{Environment, ServiceCounter, Tables},
 };
@@ -66,13 +66,42 @@ pub fn lookup<T: Tables>(
     if !tables.may_be_node_port(key) {
         return None;
     }
-    let address = tables.node_address(&key.addr);
+    let address = tables.node_address(&key.addr.loopback_as_one());
     let served = address & NodeAddress::NODE_PORTS != 0
         || address & NodeAddress::LOOPBACK != 0 && netns() == Some(tables.host_netns());
     if !served {
         return None;
     }
     sealed(tables, &key.node_port())
+}
+
+/// What becomes of whoever dials a virtual address where there is no frontend (rule E3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undefined {
+    /// A ClusterIP, but none of its ports: refuse.
+    Port,
+    /// In a range for ClusterIPs, but no Service has it: drop, lest routing passes it around.
+    Address,
+}
+
+/// Whether nobody but a Service can be at `addr`, where no frontend was found. An address
+/// that is also something else (this node's, a load balancer's, an external IP) is left
+/// alone. What is in no range for ClusterIPs costs a comparison.
+#[inline(always)]
+pub fn undefined<T: Tables>(tables: &T, addr: &Addr) -> Option<Undefined> {
+    let range = tables.service_range(addr)?;
+    let kinds = tables.vip(addr);
+    if kinds & !FrontendKind::ClusterIp.bit() != 0
+        || tables.node_address(addr) & NodeAddress::LOCAL != 0
+    {
+        None
+    } else if kinds != 0 {
+        Some(Undefined::Port)
+    } else if range & ServiceRangeFlags::SERVICE_CIDR != 0 {
+        Some(Undefined::Address)
+    } else {
+        None
+    }
 }
 
 /// The NodePort of the port of `key`, whatever the address.

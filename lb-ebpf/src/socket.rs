@@ -11,7 +11,7 @@ use crate::{
         Addr, AffinityKey, ConnectedFlow, DATAGRAM_FLOWS, DatagramFlow, FrontendFlags, FrontendKey,
         Port, ServiceEntry,
     },
-    select::{self, Choice},
+    select::{self, Choice, Undefined},
     tables::{BackendCounter, Environment, FlowTable, ServiceCounter, Socket, Tables},
 };
 
@@ -26,9 +26,10 @@ pub enum Verdict {
     Pass,
     /// Go there instead.
     Translate(Addr, Port),
-    /// No endpoint anywhere: ECONNREFUSED (rules C11, C13).
+    /// No endpoint anywhere, or no such port: ECONNREFUSED (rules C11, C13, E3).
     Refuse,
-    /// Endpoints, but none that the policy allows: EHOSTUNREACH (rules C12, C13).
+    /// Endpoints, but none that the policy allows, or no such Service: EHOSTUNREACH (rules
+    /// C12, C13, E3).
     Drop,
 }
 
@@ -44,8 +45,9 @@ where
         count_closed(tables, &old);
         ctx.forget_connected();
     }
-    let Some(service) = service_of(tables, ctx, key) else {
-        return Verdict::Pass;
+    let service = match service_of(tables, ctx, key) {
+        Ok(service) => service,
+        Err(verdict) => return verdict,
     };
     let Some(choice) = backend_for(tables, ctx, &service) else {
         return no_backend(tables, &service);
@@ -77,15 +79,16 @@ where
     C: Environment + Socket,
 {
     if !select::may_be_dialled(tables, key) {
-        return Verdict::Pass;
+        return undefined(tables, key);
     }
     if let Some(flows) = ctx.datagram()
         && let Some((addr, port)) = known_flow(tables, &flows, key)
     {
         return Verdict::Translate(addr, port);
     }
-    let Some(service) = service_of(tables, ctx, key) else {
-        return Verdict::Pass;
+    let service = match service_of(tables, ctx, key) {
+        Ok(service) => service,
+        Err(verdict) => return verdict,
     };
     let Some(mut choice) = backend_for(tables, ctx, &service) else {
         return no_backend(tables, &service);
@@ -166,16 +169,37 @@ pub fn release<T: Tables, C: Socket>(tables: &T, ctx: &C) {
     }
 }
 
-/// The service that a socket dials. One with source ranges is left to the packet path: no
-/// source address exists yet (rule E30).
+/// The service that a socket dials. Where the source decides, the packet path does: no source
+/// address exists yet. So with source ranges (rule E30), and with two scopes if it is not the
+/// device that tells pods from others (rule F9); the host's own are always internal (rule F2).
 #[inline(always)]
 fn service_of<T: Tables, C: Environment>(
     tables: &T,
     ctx: &C,
     key: &FrontendKey,
-) -> Option<ServiceEntry> {
-    select::lookup(tables, key, || Some(ctx.netns_cookie()))
-        .filter(|service| service.flags & FrontendFlags::SOURCE_RANGES == 0)
+) -> Result<ServiceEntry, Verdict> {
+    let Some(service) = select::lookup(tables, key, || Some(ctx.netns_cookie())) else {
+        return Err(undefined(tables, key));
+    };
+    let judged = service.flags & FrontendFlags::SOURCE_RANGES != 0
+        || service.flags & FrontendFlags::EXTERNAL_DIFFERS != 0
+            && tables.local_by_source()
+            && ctx.netns_cookie() != tables.host_netns();
+    if judged {
+        Err(Verdict::Pass)
+    } else {
+        Ok(service)
+    }
+}
+
+/// No frontend: nobody's business, unless the address can only be a Service's (rule E3).
+#[inline(always)]
+fn undefined<T: Tables>(tables: &T, key: &FrontendKey) -> Verdict {
+    match select::undefined(tables, &key.addr) {
+        None => Verdict::Pass,
+        Some(Undefined::Port) => Verdict::Refuse,
+        Some(Undefined::Address) => Verdict::Drop,
+    }
 }
 
 #[inline(always)]

@@ -47,6 +47,13 @@ pub trait Tables {
     fn node_address(&self, addr: &Addr) -> u32;
     /// Cookie of the host's network namespace.
     fn host_netns(&self) -> u64;
+    /// Whether packets' sources say who is a pod ([`ConfigFlags::LOCAL_BY_SOURCE`](crate::abi::ConfigFlags::LOCAL_BY_SOURCE)).
+    fn local_by_source(&self) -> bool;
+    /// Flags of the first [`ServiceRange`](crate::abi::ServiceRange) that has an address;
+    /// `None` proves that it is no ClusterIP.
+    fn service_range(&self, addr: &Addr) -> Option<u32>;
+    /// Bits of the [`FrontendKind`](crate::abi::FrontendKind)s that an address is a VIP of.
+    fn vip(&self, addr: &Addr) -> u32;
     /// The value under `key`, perhaps torn: check [`ServiceEntry::belongs_to`].
     fn service(&self, key: &FrontendKey) -> Option<ServiceEntry>;
     /// The backend slot at `index` of the Maglev slab.

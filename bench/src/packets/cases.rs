@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use lb_ebpf::abi::{FrontendKind, Protocol};
+use lb_ebpf::abi::{FrontendKind, Protocol, ServiceRangeFlags};
 use lb_integration::packets::{
     flow::{Flow, Path},
     packet::Packet,
@@ -118,7 +118,13 @@ impl Build {
     fn foreign(&self, name: &str, to: SocketAddr) -> Case {
         let packet = plain(self.family).between(client(self.family), to);
         let name = format!("foreign, {name}");
-        let world = self.balanced(1).flow(&self.flow(1), 0, 1);
+        // As where there is a ServiceCIDR: what is outside of it costs a comparison.
+        let net = Net::Services.host(self.family, 0);
+        let world = self.balanced(1).flow(&self.flow(1), 0, 1).service_range(
+            net,
+            self.family.pick(24, 112),
+            ServiceRangeFlags::SERVICE_CIDR,
+        );
         Case {
             most: Some(2.5),
             ..self.case(&name, world, &packet, (PASS, to.ip()))

@@ -3,9 +3,10 @@
 use std::{net::IpAddr, ops::RangeInclusive, time::Duration};
 
 use clap::{ArgAction, Args};
+use ipnet::IpNet;
 
 use super::duration;
-use crate::devices::{NodePortAddresses, Options, Patterns, XdpMode};
+use crate::devices::{LocalDetector, NodePortAddresses, Options, Patterns, XdpMode};
 
 /// Source ports of connections to backends on other nodes.
 pub(super) const SNAT_PORTS: &str = "20000-29999";
@@ -67,6 +68,32 @@ pub struct NetworkArgs {
     /// Rejections (TCP RST, ICMP unreachable) that are sent per CPU and second.
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub rejects_per_second: u32,
+    /// How pods of this node are told from others, whose traffic externalTrafficPolicy Local
+    /// restricts. `devices`: by the device that their packets come from (--pod-devices).
+    /// `ClusterCIDR`, `NodeCIDR`: by the source of their packets, in --cluster-cidr or in the
+    /// podCIDRs of this node. `BridgeInterface`, `InterfaceNamePrefix`: by device, with the
+    /// names that --pod-bridge-interface or --pod-interface-name-prefix give.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "MODE",
+        default_value_t = DetectLocalMode::Devices,
+        requires_ifs = [
+            ("BridgeInterface", "pod_bridge_interface"),
+            ("InterfaceNamePrefix", "pod_interface_name_prefix"),
+        ]
+    )]
+    pub detect_local_mode: DetectLocalMode,
+    /// Networks of pods; the first of each family counts. Without one, no source of the
+    /// family is a pod of this node. For --detect-local-mode ClusterCIDR.
+    #[arg(long, value_name = "CIDRS", value_delimiter = ',')]
+    pub cluster_cidr: Vec<IpNet>,
+    /// Name of the bridge of pods, for --detect-local-mode BridgeInterface.
+    #[arg(long, value_name = "NAME", conflicts_with = "pod_devices")]
+    pub pod_bridge_interface: Option<String>,
+    /// What names of pods' devices begin with, for --detect-local-mode InterfaceNamePrefix.
+    #[arg(long, value_name = "PREFIX", conflicts_with = "pod_devices")]
+    pub pod_interface_name_prefix: Option<String>,
     /// Serve ClusterIPs to clients outside the cluster.
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
     pub external_cluster_ip: bool,
@@ -77,7 +104,8 @@ impl NetworkArgs {
     pub fn options(&self) -> Options {
         Options {
             uplinks: self.uplink_devices.clone(),
-            pods: self.pod_devices.clone(),
+            pods: self.pods(),
+            local: self.local(),
             node_ips: self.node_ip.clone(),
             node_ports: self.nodeport_addresses.clone(),
             localhost_node_ports: self.localhost_nodeports,
@@ -90,6 +118,51 @@ impl NetworkArgs {
             external_cluster_ip: self.external_cluster_ip,
             ..Options::default()
         }
+    }
+}
+
+/// Ways to tell pods of this node from others; named as kube-proxy's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum DetectLocalMode {
+    /// By device.
+    #[value(name = "devices")]
+    Devices,
+    /// By source address, in one network for the whole cluster.
+    #[value(name = "ClusterCIDR")]
+    ClusterCidr,
+    /// By source address, in this node's network.
+    #[value(name = "NodeCIDR")]
+    NodeCidr,
+    /// By device: the ports of a bridge.
+    BridgeInterface,
+    /// By device: its name.
+    InterfaceNamePrefix,
+}
+
+impl NetworkArgs {
+    fn local(&self) -> LocalDetector {
+        match self.detect_local_mode {
+            DetectLocalMode::ClusterCidr => LocalDetector::Sources(self.cluster_cidr.clone()),
+            DetectLocalMode::NodeCidr => LocalDetector::NodeCidr,
+            DetectLocalMode::Devices
+            | DetectLocalMode::BridgeInterface
+            | DetectLocalMode::InterfaceNamePrefix => LocalDetector::Devices,
+        }
+    }
+
+    fn pods(&self) -> Patterns {
+        let named = match self.detect_local_mode {
+            DetectLocalMode::BridgeInterface => self.pod_bridge_interface.clone(),
+            DetectLocalMode::InterfaceNamePrefix => {
+                let prefix = self.pod_interface_name_prefix.as_ref();
+                prefix.map(|prefix| format!("{prefix}*"))
+            }
+            _ => None,
+        };
+        // Any text is a list of patterns.
+        let patterns = named.and_then(|names| names.parse().ok());
+        patterns.unwrap_or_else(|| self.pod_devices.clone())
     }
 }
 
@@ -126,6 +199,52 @@ mod tests {
         assert!(device_mode("eth0").is_err());
         assert!(device_mode("=off").is_err());
         assert!(device_mode("eth0=fast").is_err());
+    }
+
+    fn parsed(args: &[&str]) -> Result<Options, clap::Error> {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            network: NetworkArgs,
+        }
+        let line = ["lb"].iter().chain(args);
+        <Line as clap::Parser>::try_parse_from(line).map(|line| line.network.options())
+    }
+
+    #[test]
+    fn f9_modes_are_those_of_kube_proxy() {
+        let local = |args: &[&str]| parsed(args).unwrap().local;
+        assert_eq!(local(&[]), LocalDetector::Devices);
+        let mode = "--detect-local-mode";
+        assert_eq!(local(&[mode, "NodeCIDR"]), LocalDetector::NodeCidr);
+        assert_eq!(
+            local(&[mode, "ClusterCIDR"]),
+            LocalDetector::Sources(vec![])
+        );
+        let cidrs = ["--cluster-cidr", "10.244.0.0/16,fd00:244::/48"];
+        let networks = ["10.244.0.0/16", "fd00:244::/48"].map(|n| n.parse().unwrap());
+        assert_eq!(
+            local(&[&[mode, "ClusterCIDR"], &cidrs[..]].concat()),
+            LocalDetector::Sources(networks.to_vec())
+        );
+        let pods = |args: &[&str]| parsed(args).unwrap().pods;
+        let patterns = |text: &str| text.parse::<Patterns>().unwrap();
+        let bridge = [mode, "BridgeInterface", "--pod-bridge-interface", "cni0"];
+        assert_eq!(pods(&bridge), patterns("cni0"));
+        let prefix = [
+            mode,
+            "InterfaceNamePrefix",
+            "--pod-interface-name-prefix",
+            "cali",
+        ];
+        assert_eq!(pods(&prefix), patterns("cali*"));
+    }
+
+    #[test]
+    fn f9_modes_that_need_a_name_do_not_go_without() {
+        for mode in ["BridgeInterface", "InterfaceNamePrefix"] {
+            assert!(parsed(&["--detect-local-mode", mode]).is_err(), "{mode}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::Node;
 
 use super::{Interner, address, label_of};
-use crate::model::{NodeInfo, Standing};
+use crate::model::{IpNet, NodeInfo, Standing};
 
 /// Set by the cluster autoscaler on nodes that it is about to delete.
 const DELETION_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
@@ -27,6 +27,7 @@ pub(super) fn convert(object: &Node, interner: &mut Interner) -> NodeInfo {
             IpAddr::V6(addr) => Some(addr),
         }),
         standing: standing(object),
+        pod_cidrs: pod_cidrs(object),
     }
 }
 
@@ -40,6 +41,17 @@ fn standing(object: &Node) -> Standing {
     } else {
         Standing::Staying
     }
+}
+
+/// `spec.podCIDRs`, or `spec.podCIDR` where only that is set.
+fn pod_cidrs(object: &Node) -> Box<[IpNet]> {
+    let Some(spec) = &object.spec else {
+        return Box::default();
+    };
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    let listed = spec.pod_cidrs.clone().filter(|listed| !listed.is_empty());
+    let listed = listed.or_else(|| spec.pod_cidr.clone().map(|only| vec![only]));
+    super::networks("Node", name, &listed.unwrap_or_default())
 }
 
 /// Internal addresses first (rule L2). What is no address, such as a host name, is left

@@ -111,7 +111,10 @@ impl Daemon<'_> {
                     self.health.stands(node.standing);
                     self.moved = true;
                 }
-                Event::Listing(_) | Event::Listed(_) | Event::Triggered(..) => {}
+                Event::Listing(_)
+                | Event::Listed(_)
+                | Event::Triggered(..)
+                | Event::ServiceCidr(..) => {}
             }
             self.reconciler.observe(event);
         }

@@ -18,7 +18,7 @@ use super::{Datapath, DatapathError, now_monotonic_ns};
 use crate::{
     apply::ApplyError,
     devices::{
-        Inventory, LinkKind, NodeDevice, Options, attachments, classify, config,
+        Inventory, LinkKind, LocalDetector, NodeDevice, Options, attachments, classify, config,
         health_check_addresses, node_addresses, preflight, release, reserve, snat_ports,
     },
     loader::DeviceLinks,
@@ -79,6 +79,10 @@ impl Network {
 
     /// Takes in the addresses of the Node object (rule E9); told ones go first.
     pub fn observe_node(&mut self, node: &NodeInfo) {
+        if node.pod_cidrs != self.options.pod_cidrs {
+            self.options.pod_cidrs.clone_from(&node.pod_cidrs);
+            self.stale = true;
+        }
         let known = [Family::V4, Family::V6].map(|family| node.primary(family));
         let known = known.into_iter().flatten();
         let ips: Vec<_> = self.told.iter().copied().chain(known).collect();
@@ -111,6 +115,17 @@ impl Network {
             .iter()
             .filter(|device| device.class == DeviceClass::Uplink)
             .map(|device| device.name.as_str());
+        if let LocalDetector::Sources(networks) = &self.options.local {
+            for (family, is_v4) in [("IPv4", true), ("IPv6", false)] {
+                if !networks.iter().any(|n| n.addr().is_ipv4() == is_v4) {
+                    warn!(
+                        family,
+                        "no cluster CIDR: under externalTrafficPolicy Local, pods of this node \
+                         count as clients outside"
+                    );
+                }
+            }
+        }
         for problem in preflight::problems(&uplinks.collect::<Vec<_>>(), v6, Some(ports)) {
             warn!("{problem}");
         }

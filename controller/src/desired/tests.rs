@@ -171,3 +171,37 @@ fn order_is_numeric() {
     let order: Vec<_> = desired[0].backends.iter().map(|b| b.addr).collect();
     assert_eq!(order, [ip("10.1.0.3"), ip("10.1.0.20"), ip("10.1.0.100")]);
 }
+
+#[test]
+fn b19_the_largest_slice_is_taken_as_a_whole() {
+    let endpoints: Vec<_> = (0..1000u16)
+        .map(|number| {
+            let [high, low] = number.to_be_bytes();
+            let zone_hints = (0..8).map(|zone| format!("z{zone}").into()).collect();
+            Endpoint {
+                addr: IpAddr::from([10, 1, high, low]),
+                zone_hints,
+                ..ready(1)
+            }
+        })
+        .collect();
+    let mut service = service();
+    let names: Vec<String> = (0..100).map(|number| format!("p{number}")).collect();
+    let numbered = || names.iter().zip(1000u16..);
+    service.ports = numbered()
+        .map(|(name, number)| port(name, Protocol::Tcp, number))
+        .collect();
+    let mut slice = slice(&endpoints);
+    slice.ports = numbered()
+        .map(|(name, number)| slice_port(name, Protocol::Tcp, number))
+        .collect();
+    let all = desired(
+        &name(),
+        &service,
+        &[&slice],
+        &node(Some("z7")),
+        Settings::default(),
+    );
+    assert_eq!(all.len(), 100);
+    assert!(all.iter().all(|port| port.backends.len() == 1000));
+}

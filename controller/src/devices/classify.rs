@@ -100,6 +100,11 @@ fn class(inventory: &Inventory, link: &Link, options: &Options) -> Option<Device
         DeviceClass::Uplink => uplink != Verdict::Automatic,
         // A list of ports need not name their bridge.
         DeviceClass::PodFacing if link.kind == LinkKind::Bridge => pods == Verdict::Excluded,
+        // A bridge in the list stands for its ports.
+        DeviceClass::PodFacing if pods == Verdict::Unlisted => {
+            let bridge = link.master.and_then(|master| inventory.link(master));
+            bridge.is_none_or(|b| options.pods.verdict(&b.name) != Verdict::Included)
+        }
         DeviceClass::PodFacing => pods != Verdict::Automatic,
         DeviceClass::BackendRoute => uplink == Verdict::Excluded || pods == Verdict::Excluded,
     };

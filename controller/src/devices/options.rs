@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, ops::RangeInclusive, time::Duration};
 
-use super::{NodePortAddresses, Patterns};
+use ipnet::IpNet;
+
+use super::{LocalDetector, NodePortAddresses, Patterns};
 use crate::{
     config::ConntrackArgs,
     conntrack::{Lifetimes, lifetimes},
@@ -33,6 +35,10 @@ pub struct Options {
     pub rejects_per_tick: u32,
     /// Whether ClusterIPs are served to clients outside the cluster (rule E2).
     pub external_cluster_ip: bool,
+    /// Who counts as a pod of this node (rule F9).
+    pub local: LocalDetector,
+    /// `spec.podCIDRs` of this node, once they are known.
+    pub pod_cidrs: Box<[IpNet]>,
     /// Lifetimes of flows in ticks.
     pub lifetimes: Lifetimes,
 }
@@ -51,6 +57,8 @@ impl Default for Options {
             takeover: Duration::ZERO,
             rejects_per_tick: 1000,
             external_cluster_ip: true,
+            local: LocalDetector::Devices,
+            pod_cidrs: Box::default(),
             lifetimes: lifetimes(&ConntrackArgs::default()),
         }
     }

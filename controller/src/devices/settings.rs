@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use lb_ebpf::abi::{Config, ConfigFlags, TICK_NS};
 
-use super::Options;
+use super::{Options, local};
 use crate::conntrack::ticks;
 
 /// What the packet programs are told about this node. `now_ns` is the monotonic clock.
@@ -15,19 +15,26 @@ pub fn config(options: &Options, host_netns: u64, now_ns: u64) -> Config {
     } else {
         (now_ns / TICK_NS) as u32 + ticks(options.takeover)
     };
+    let pods = options.local.networks(&options.pod_cidrs);
+    let flags = [
+        (
+            options.external_cluster_ip,
+            ConfigFlags::EXTERNAL_CLUSTER_IP,
+        ),
+        (pods.is_some(), ConfigFlags::LOCAL_BY_SOURCE),
+    ];
+    let flags = flags.into_iter().filter(|(holds, _)| *holds);
     Config {
         host_netns,
-        flags: if options.external_cluster_ip {
-            ConfigFlags::EXTERNAL_CLUSTER_IP
-        } else {
-            0
-        },
+        flags: flags.fold(0, |all, (_, flag)| all | flag),
         snat_first: first.into(),
         snat_count: u32::from(last.saturating_sub(first)) + u32::from(last >= first),
         takeover_until,
         rejects_per_tick: options.rejects_per_tick,
         reserved: 0,
         lifetimes: options.lifetimes,
+        local_v4: local::range(pods.unwrap_or_default(), true),
+        local_v6: local::range(pods.unwrap_or_default(), false),
     }
 }
 

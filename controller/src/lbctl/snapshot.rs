@@ -11,7 +11,7 @@ use aya::maps::MapError;
 use lb_ebpf::{
     abi::{
         ABI_VERSION, BackendEntry, BackendStats, Config, Device, EventKey, FrontendFlags,
-        FrontendKey, LocalBackendKey, Name, ServiceEntry, ServiceInfo, ServiceStats,
+        FrontendKey, LocalBackendKey, Name, ServiceEntry, ServiceInfo, ServiceRanges, ServiceStats,
         SourceRangeKey, Status, TableRef,
     },
     hash::{filter_bit, node_port_bit},
@@ -94,6 +94,8 @@ pub struct Snapshot {
     pub slab: Box<dyn Slab>,
     /// `CONFIG`.
     pub config: Config,
+    /// `SERVICE_RANGES`.
+    pub service_ranges: ServiceRanges,
     /// `DEVICES`, sorted by ifindex.
     pub devices: Vec<(u32, Device)>,
     /// `EVENTS`, summed over CPUs.
@@ -142,6 +144,7 @@ impl Snapshot {
             },
             zones_capacity: maps.zones.max_entries(),
             config: maps.config.get(0),
+            service_ranges: maps.service_ranges.get(0),
             devices,
             events: maps.events.dump()?,
             slab: Box::new(maps.maglev),

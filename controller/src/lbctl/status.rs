@@ -3,7 +3,10 @@
 mod flows;
 
 use jiff::Timestamp;
-use lb_ebpf::abi::{ABI_VERSION, BackendStats, ServiceStats, StatusFlags, map};
+use lb_ebpf::abi::{
+    ABI_VERSION, BackendStats, SERVICE_RANGES, ServiceRange, ServiceRangeFlags, ServiceRanges,
+    ServiceStats, StatusFlags, map,
+};
 use serde::Serialize;
 
 pub(super) use self::flows::{Collector, Flows};
@@ -46,6 +49,8 @@ pub struct NodeStatus {
     pub devices: Vec<DeviceRow>,
     /// The maps.
     pub maps: Vec<MapFill>,
+    /// Where ClusterIPs are: ports that none has are refused there.
+    pub service_ranges: Vec<ServiceRangeRow>,
     /// What is programmed.
     pub programmed: Programmed,
     /// Sums of all counters, also of Services that are gone and not yet replaced.
@@ -150,6 +155,15 @@ pub struct MapFill {
     pub kernel_memory_bytes: Option<u64>,
 }
 
+/// Where ClusterIPs are.
+#[derive(Clone, Debug, Serialize)]
+pub struct ServiceRangeRow {
+    /// The network.
+    pub network: String,
+    /// Whether a ServiceCIDR sets it aside: addresses that no Service has are dropped.
+    pub service_cidr: bool,
+}
+
 /// Elements in use.
 #[derive(Clone, Debug, Serialize)]
 pub struct Programmed {
@@ -207,6 +221,7 @@ pub fn describe(snapshot: &Snapshot, facts: &Facts) -> NodeStatus {
         host: facts.host.clone(),
         devices: devices::rows(&snapshot.devices, &facts.devices),
         maps: maps(snapshot, facts, backends),
+        service_ranges: service_ranges(&snapshot.service_ranges),
         programmed: Programmed {
             service_ports: snapshot.infos.len(),
             frontends: snapshot.frontends.len(),
@@ -216,6 +231,24 @@ pub fn describe(snapshot: &Snapshot, facts: &Facts) -> NodeStatus {
         flows: Flows::of(&snapshot.events),
         collector: Collector::of(&status.flows, facts.now_ns),
     }
+}
+
+fn service_ranges(ranges: &ServiceRanges) -> Vec<ServiceRangeRow> {
+    let used = |places: &[ServiceRange; SERVICE_RANGES], used: u32, mapping: u32| {
+        let places = places.iter().take(used as usize);
+        let places = places.filter(|place| **place != ServiceRange::NONE);
+        let row = |place: &ServiceRange| {
+            let bits = place.range.bits().saturating_sub(mapping);
+            ServiceRangeRow {
+                network: format!("{}/{bits}", place.range.net.to_ip()),
+                service_cidr: place.flags & ServiceRangeFlags::SERVICE_CIDR != 0,
+            }
+        };
+        places.map(row).collect::<Vec<_>>()
+    };
+    let mut rows = used(&ranges.v4, ranges.v4_used, 96);
+    rows.extend(used(&ranges.v6, ranges.v6_used, 0));
+    rows
 }
 
 fn problems(facts: &Facts, synced: bool) -> Vec<String> {

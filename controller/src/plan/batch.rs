@@ -6,8 +6,8 @@ use std::{
 };
 
 use lb_ebpf::abi::{
-    BackendEntry, FrontendKey, LocalBackendKey, Name, ServiceEntry, ServiceInfo, SourceRangeKey,
-    TableRef,
+    Addr, BackendEntry, FrontendKey, LocalBackendKey, Name, ServiceEntry, ServiceInfo,
+    SourceRangeKey, TableRef,
 };
 
 use super::filter::Bits;
@@ -44,6 +44,8 @@ pub struct Batch {
     pub frontends: Vec<(FrontendKey, ServiceEntry)>,
     /// Frontends to delete.
     pub removed_frontends: Vec<FrontendKey>,
+    /// Addresses that became VIPs of other kinds; without any, they are deleted.
+    pub vips: BTreeMap<Addr, u32>,
     /// Words of `FILTER` and the bits to clear in them.
     pub filter_cleared: Vec<(u32, u64)>,
     /// Words of `NODE_PORTS` and the bits to clear in them.
@@ -95,6 +97,7 @@ impl Batch {
             + self.node_ports_set.len()
             + self.frontends.len()
             + self.removed_frontends.len()
+            + self.vips.len()
             + self.filter_cleared.len()
             + self.node_ports_cleared.len()
             + self.removed_source_ranges.len()

@@ -35,6 +35,9 @@ impl Planner {
             self.hold_frontends(name, planned, before, batch);
         }
         self.entries = self.entries + count(new) - count(old);
+        let before = old.iter().flat_map(|o| &o.frontends);
+        let after = new.iter().flat_map(|n| &n.frontends);
+        self.vips.change(before, after, batch);
         let entries = new.iter().flat_map(|n| &n.frontends);
         let kept: HashSet<_> = entries.map(|(key, _)| *key).collect();
         let held: HashSet<_> = kept.iter().map(held_as).collect();
@@ -91,6 +94,8 @@ impl Planner {
                     let taken = programmed
                         .frontends
                         .extract_if(.., |(k, _)| held_as(k) == *key);
+                    let taken: Vec<_> = taken.collect();
+                    self.vips.change(&taken, [], batch);
                     for (entry, _) in taken {
                         // The new owner keeps those that it writes itself.
                         batch.removed_frontends.push(entry);

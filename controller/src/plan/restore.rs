@@ -10,7 +10,7 @@ use std::{
 };
 
 use lb_ebpf::abi::{
-    BackendEntry, FrontendKey, LocalBackendKey, MAX_ZONES, Name, Protocol, ServiceEntry,
+    Addr, BackendEntry, FrontendKey, LocalBackendKey, MAX_ZONES, Name, Protocol, ServiceEntry,
     ServiceInfo, SourceRangeKey, TableRef,
 };
 
@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub source_ranges: Vec<SourceRangeKey>,
     /// `LOCAL_BACKENDS`.
     pub local_backends: Vec<(LocalBackendKey, u32)>,
+    /// `VIPS`.
+    pub vips: Vec<(Addr, u32)>,
 }
 
 /// What no service accounts for; see [`Planner::sweep`].
@@ -45,6 +47,8 @@ pub struct Orphans {
     /// Services that have source ranges or local backends, but no description. Their ids
     /// are not given to others before the sweep.
     ids: BTreeSet<u32>,
+    /// `VIPS` as it was found: a crash may have kept it behind.
+    vips: Vec<(Addr, u32)>,
 }
 
 impl Planner {
@@ -58,6 +62,7 @@ impl Planner {
         planner.restore_backends(snapshot.backends, &mut by_id, &mut orphans);
         planner.restore_frontends(snapshot.frontends, &mut by_id, &mut orphans);
         planner.restore_members(snapshot.source_ranges, snapshot.local_backends);
+        orphans.vips = snapshot.vips;
         orphans.ids.extend(planner.source_ranges.ids());
         orphans.ids.extend(planner.local_backends.ids());
         orphans.ids.retain(|id| !by_id.contains_key(id));
@@ -79,6 +84,7 @@ impl Planner {
     pub fn sweep(&mut self, orphans: Orphans, batch: &mut Batch) {
         self.distrust_tables = false;
         self.orphan_frontends = 0;
+        self.vips.repair(orphans.vips, batch);
         for key in orphans.frontends {
             if !self.is_programmed(&key) {
                 batch.removed_frontends.push(key);
@@ -222,6 +228,7 @@ impl Planner {
                 self.filter.add(&held, &mut unused);
                 self.owners.insert(held, name.clone());
             }
+            self.vips.change([], [&(key, entry)], &mut unused);
             programmed.frontends.push((key, entry));
             self.entries += 1;
         }

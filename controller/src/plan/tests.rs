@@ -42,7 +42,8 @@ fn first_plan_writes_each_thing_once() {
     assert_eq!(batch.infos.len(), 1);
     assert_eq!(batch.filter_set.len(), 1);
     assert_eq!(batch.frontends.len(), 1);
-    assert_eq!(batch.len(), 1 + 3 + 3 + 1 + 1 + 1 + 1);
+    assert_eq!(batch.vips.len(), 1);
+    assert_eq!(batch.len(), 1 + 3 + 3 + 1 + 1 + 1 + 1 + 1);
 }
 
 #[test]

@@ -5,13 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 use super::{Outcome, ReconcileError, Target, desired_of};
 use crate::{
     desired::{DesiredService, NoLocal, NoLocalTotal},
     metrics,
-    model::{ObjectName, Settings},
+    model::{IpNet, ObjectName, Settings},
     plan::{Batch, NoRoom, Orphans, Planner, Retired},
     store::Store,
 };
@@ -104,6 +104,16 @@ impl<T: Target> Active<T> {
             self.write(batch, outcome)?;
         }
         Ok(())
+    }
+
+    /// Has packets to addresses of these ServiceCIDRs that no Service has dropped (rule E3).
+    pub(super) fn guard(&mut self, cidrs: &[IpNet]) {
+        if !self.planner.set_service_cidrs(cidrs) {
+            warn!(
+                "more ServiceCIDRs than can be guarded: in the narrowest, packets to ClusterIPs \
+                 that no Service has are left to routing"
+            );
+        }
     }
 
     /// No flow of these frontends is left: shuts their packets out.

@@ -1,7 +1,8 @@
 //! Objects from a Kubernetes API.
 //!
-//! Input: three watches: Services without another proxy's label (rule A1),
-//! EndpointSlices without the headless label (rule B2), and this node's Node (rule D7).
+//! Input: watches of Services without another proxy's label (rule A1), EndpointSlices
+//! without the headless label (rule B2), this node's Node (rule D7), and ServiceCIDRs (rule
+//! E3), which a server may do without.
 //! Output: their events. While the API is out of reach the last state stays in force
 //! and the watches try again for ever, ever more slowly (rule K3).
 #![forbid(unsafe_code)]
@@ -23,7 +24,7 @@ use tokio::{
 
 use super::{BATCH, SourceError, SourceState, state};
 use crate::{convert::Converter, model::Event};
-use watches::{Change, Watches};
+use watches::{Change, SERVICE_CIDRS, Watches};
 
 /// How long the first list waits for this node's zone, so that a start does not first
 /// program what is then recomputed.
@@ -67,6 +68,7 @@ impl ApiSource {
             converter: Converter::new(&self.node_name),
             server: server.clone(),
             state,
+            cidrs_absent: false,
         };
         // A connection for each watch, so that each tells of itself whether it is well.
         let connect = |what| {
@@ -107,7 +109,7 @@ fn reporter(
     state: watch::Sender<SourceState>,
 ) -> impl Fn() + Clone + Send + 'static {
     move || {
-        if state::reached(&state, what) {
+        if what != SERVICE_CIDRS && state::reached(&state, what) {
             tracing::info!(server, "following the Kubernetes API");
         }
     }
@@ -118,6 +120,8 @@ struct Follower<'a> {
     converter: Converter,
     server: String,
     state: &'a watch::Sender<SourceState>,
+    /// Whether it was said that ServiceCIDRs cannot be followed.
+    cidrs_absent: bool,
 }
 
 impl Follower<'_> {
@@ -139,6 +143,14 @@ impl Follower<'_> {
     }
 
     fn take_in(&mut self, change: Change, events: &mut Vec<Event>) {
+        if let Change::Failed {
+            what: SERVICE_CIDRS,
+            error,
+        } = &change
+        {
+            self.note_absence(error);
+            return;
+        }
         if let Change::EndpointSlice(object) = &change {
             events.extend(self.converter.trigger(object));
         }
@@ -151,6 +163,8 @@ impl Follower<'_> {
             }
             Change::Node(object) => self.converter.node(&object),
             Change::NodeDeleted(metadata) => self.converter.node_deleted(&metadata),
+            Change::ServiceCidr(object) => self.converter.service_cidr(&object),
+            Change::ServiceCidrDeleted(metadata) => self.converter.service_cidr_deleted(&metadata),
             Change::Listing(kind) => Some(Event::Listing(kind)),
             Change::Listed(kind) => Some(Event::Listed(kind)),
             Change::NodeListed => None,
@@ -159,6 +173,17 @@ impl Follower<'_> {
                 None
             }
         });
+    }
+
+    /// Without ServiceCIDRs everything else goes on: said once.
+    fn note_absence(&mut self, error: &str) {
+        if !std::mem::replace(&mut self.cidrs_absent, true) {
+            tracing::info!(
+                error,
+                "cannot follow ServiceCIDRs: packets to ClusterIPs that no Service has are left \
+                 to routing; asking again now and then"
+            );
+        }
     }
 
     /// One clear warning when trouble begins; the retries are details.

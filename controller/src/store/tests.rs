@@ -344,3 +344,50 @@ fn j12_a_node_that_leaves_changes_no_service() {
     assert_eq!(dirty(&mut store), [""; 0]);
     assert_eq!(store.node().standing, Standing::Leaving);
 }
+
+#[test]
+fn service_cidrs_are_followed_and_nothing_waits_for_them() {
+    let mut store = Store::new();
+    let networks = |text: &str| Some([text.parse().unwrap()].into());
+    for kind in [Kind::Services, Kind::EndpointSlices] {
+        store.apply(Event::Listing(kind));
+        store.apply(Event::Listed(kind));
+    }
+    assert!(store.synced());
+    store.apply(Event::ServiceCidr(name("a"), networks("10.96.0.0/12")));
+    assert!(store.take_cidrs_dirty());
+    store.apply(Event::ServiceCidr(name("a"), networks("10.96.0.0/12")));
+    assert!(!store.has_cidrs_dirty(), "nothing new");
+    store.apply(Event::Listing(Kind::ServiceCidrs));
+    store.apply(Event::ServiceCidr(name("b"), networks("10.97.0.0/16")));
+    store.apply(Event::Listed(Kind::ServiceCidrs));
+    assert!(store.take_cidrs_dirty());
+    let known: Vec<_> = store
+        .service_cidrs()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(known, ["10.97.0.0/16"]);
+    store.apply(Event::ServiceCidr(name("b"), None));
+    assert!(store.has_cidrs_dirty());
+    assert_eq!(store.service_cidrs(), []);
+}
+
+#[test]
+fn b12_slices_that_change_together_are_taken_as_one() {
+    let mut store = store([
+        set_service("web", 1),
+        set_slice("a", "web", 1),
+        set_slice("b", "web", 2),
+    ]);
+    assert_eq!(dirty(&mut store), ["web"]);
+    // Rebalanced: the endpoint of one slice moves to the other, which is told in two events.
+    let mut both = slice("web", 1);
+    both.endpoints.extend(slice("web", 2).endpoints);
+    store.apply(Event::EndpointSlice(name("a"), None));
+    store.apply(Event::EndpointSlice(name("b"), Some(both)));
+    assert_eq!(dirty(&mut store), ["web"], "planned once, after both");
+    let slices = store.slices_of(&name("web"));
+    let hosts: Vec<_> = slices.iter().flat_map(|s| &s.endpoints).collect();
+    assert_eq!(hosts.len(), 2, "none is missing and none is there twice");
+}

@@ -8,7 +8,8 @@ use lb_ebpf::{
         ABI_VERSION, Addr, BackendEntry, BackendFlags, BackendStats, Collected, Config, Device,
         DeviceClass, DeviceFlags, EventKey, FILTER_WORDS, FrontendFlags, FrontendKey, FrontendKind,
         LocalBackendKey, NODE_PORT_WORDS, Name, PacketEvent, Port, Protocol, Scope, ServiceEntry,
-        ServiceInfo, ServiceStats, SourceRange, SourceRangeKey, Status, StatusFlags, TableRef,
+        ServiceInfo, ServiceRanges, ServiceStats, SourceRange, SourceRangeKey, Status, StatusFlags,
+        TableRef,
     },
     hash::{filter_bit, node_port_bit},
 };
@@ -119,6 +120,7 @@ impl Builder {
             },
             zones_capacity: 65_535,
             config: Config::new_zeroed(),
+            service_ranges: ServiceRanges::NONE,
             devices: devices(),
             events: events(),
             slab: Box::new(Vec::<u32>::new()),

@@ -13,7 +13,7 @@ use aya::{
 use lb_ebpf::abi::{
     Addr, AffinityEntry, AffinityKey, BackendEntry, BackendStats, Config, ConntrackEntry,
     ConntrackKey, Device, EventKey, FragmentKey, FragmentPorts, FrontendKey, LocalBackendKey,
-    RejectBudget, ServiceEntry, ServiceStats, SourceRange, TICK_SHIFT, map,
+    RejectBudget, ServiceEntry, ServiceRanges, ServiceStats, SourceRange, TICK_SHIFT, map,
 };
 use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
@@ -50,6 +50,8 @@ pub struct Kernel {
     flow_sources: Array<MapData, u64>,
     fragments: HashMap<MapData, FragmentKey, FragmentPorts>,
     config: Array<MapData, Config>,
+    vips: HashMap<MapData, Addr, u32>,
+    service_ranges: Array<MapData, ServiceRanges>,
     events: PerCpuHashMap<MapData, EventKey, u64>,
     rejects: PerCpuArray<MapData, RejectBudget>,
     /// Words of `FILTER`, `NODE_PORTS` and `FLOW_SOURCES` that may not be zero.
@@ -97,6 +99,8 @@ impl Kernel {
             flow_sources: take(map::FLOW_SOURCES)?.try_into()?,
             fragments: take(map::FRAGMENTS)?.try_into()?,
             config: take(map::CONFIG)?.try_into()?,
+            vips: take(map::VIPS)?.try_into()?,
+            service_ranges: take(map::SERVICE_RANGES)?.try_into()?,
             events: take(map::EVENTS)?.try_into()?,
             rejects: take(map::REJECTS)?.try_into()?,
             dirty: Default::default(),

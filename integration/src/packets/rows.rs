@@ -15,6 +15,7 @@ mod ports;
 mod proving;
 mod refusing;
 mod scenes;
+mod undefined;
 
 use super::script::Row;
 
@@ -31,6 +32,7 @@ pub fn all() -> Vec<Row> {
         ports::ROWS,
         choice::ROWS,
         refusing::ROWS,
+        undefined::ROWS,
         limits::ROWS,
         errors::ROWS,
         fragments::ROWS,

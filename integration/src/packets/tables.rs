@@ -4,9 +4,9 @@ use std::cell::RefCell;
 
 use lb_ebpf::{
     abi::{
-        Addr, AffinityEntry, AffinityKey, BackendEntry, Config, ConntrackEntry, ConntrackKey,
-        Device, EventKey, FragmentKey, FragmentPorts, FrontendKey, LocalBackendKey, PacketEvent,
-        RejectBudget, ServiceEntry,
+        Addr, AffinityEntry, AffinityKey, BackendEntry, Config, ConfigFlags, ConntrackEntry,
+        ConntrackKey, Device, EventKey, FragmentKey, FragmentPorts, FrontendKey, LocalBackendKey,
+        PacketEvent, RejectBudget, ServiceEntry,
     },
     hash::filter_bit,
     tables::{BackendCounter, Conntrack, FlowState, PacketTables, Record, ServiceCounter, Tables},
@@ -76,6 +76,18 @@ impl Tables for &HostTables {
 
     fn host_netns(&self) -> u64 {
         self.world.borrow().config().host_netns
+    }
+
+    fn local_by_source(&self) -> bool {
+        self.world.borrow().config().flags & ConfigFlags::LOCAL_BY_SOURCE != 0
+    }
+
+    fn service_range(&self, addr: &Addr) -> Option<u32> {
+        self.world.borrow().ranges_in_place().find(addr)
+    }
+
+    fn vip(&self, addr: &Addr) -> u32 {
+        self.world.borrow().vips.get(addr).copied().unwrap_or(0)
     }
 
     fn service(&self, key: &FrontendKey) -> Option<ServiceEntry> {

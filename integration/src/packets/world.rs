@@ -9,10 +9,10 @@ use std::{
 
 use lb_ebpf::{
     abi::{
-        Addr, AffinityEntry, AffinityKey, BackendEntry, BackendFlags, Config, ConntrackEntry,
-        ConntrackKey, Device, EventKey, FragmentKey, FragmentPorts, FrontendFlags, FrontendKey,
-        FrontendKind, LocalBackendKey, Port, Protocol, RejectBudget, Scope, ServiceEntry, TICK_NS,
-        TableRef,
+        Addr, AddressRange, AffinityEntry, AffinityKey, BackendEntry, BackendFlags, Config,
+        ConfigFlags, ConntrackEntry, ConntrackKey, Device, EventKey, FragmentKey, FragmentPorts,
+        FrontendFlags, FrontendKey, FrontendKind, LocalBackendKey, Port, Protocol, RejectBudget,
+        Scope, ServiceEntry, ServiceRange, ServiceRanges, TICK_NS, TableRef,
     },
     hash::filter_bit,
     open::source_key,
@@ -58,6 +58,10 @@ pub struct World {
     pub ranges: Vec<(u32, Addr, u32)>,
     /// `LOCAL_BACKENDS`.
     pub local_backends: HashMap<LocalBackendKey, u32>,
+    /// `VIPS`.
+    pub vips: HashMap<Addr, u32>,
+    /// Places of `SERVICE_RANGES`, of both families.
+    pub service_ranges: Vec<ServiceRange>,
     /// `CONFIG`; `None` before [`World::node`].
     pub config: Option<Config>,
     /// `CONNTRACK` and `HALF_OPEN`.
@@ -110,7 +114,7 @@ impl World {
         let devices = topology::Port::ALL.into_iter();
         let config = Config {
             host_netns: 1,
-            flags: 0,
+            flags: ConfigFlags::EXTERNAL_CLUSTER_IP,
             snat_first: u32::from(SNAT_PORT),
             // One port: which one is chosen does not depend on chance.
             snat_count: 1,
@@ -118,6 +122,8 @@ impl World {
             rejects_per_tick: 100,
             reserved: 0,
             lifetimes: LIFETIMES,
+            local_v4: AddressRange::NONE,
+            local_v6: AddressRange::NONE,
         };
         Self {
             node_addresses: addresses.map(|(ip, bits)| (Addr::from(ip), bits)).collect(),
@@ -166,6 +172,8 @@ impl World {
             }
             if *kind == FrontendKind::NodePort {
                 self.node_ports.insert((service.protocol as u8, at.port()));
+            } else {
+                *self.vips.entry(key.addr).or_default() |= kind.bit();
             }
         }
         self
@@ -234,6 +242,33 @@ impl World {
         let bits = if net.is_ipv4() { 96 + bits } else { bits };
         self.ranges.push((service, Addr::from(net), bits));
         self
+    }
+
+    /// Says that ClusterIPs are in a network; with `flags` of a [`ServiceRange`].
+    #[must_use]
+    pub fn service_range(mut self, net: IpAddr, bits: u32, flags: u32) -> Self {
+        let bits = if net.is_ipv4() { 96 + bits } else { bits };
+        self.service_ranges.push(ServiceRange {
+            range: AddressRange::new(Addr::from(net), bits),
+            flags,
+            reserved: 0,
+        });
+        self
+    }
+
+    /// The element of `SERVICE_RANGES`.
+    pub fn ranges_in_place(&self) -> ServiceRanges {
+        let mut ranges = ServiceRanges::NONE;
+        for place in &self.service_ranges {
+            let (used, places) = if place.range.net.is_v4() {
+                (&mut ranges.v4_used, &mut ranges.v4)
+            } else {
+                (&mut ranges.v6_used, &mut ranges.v6)
+            };
+            places[*used as usize] = *place;
+            *used += 1;
+        }
+        ranges
     }
 
     /// A flow of `age` ticks ago, to the backend at `slot`.

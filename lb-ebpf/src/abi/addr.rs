@@ -64,6 +64,17 @@ impl Addr {
         }
     }
 
+    /// 127.0.0.1 for all of 127.0.0.0/8, which is this host's as a whole; others as they are.
+    #[inline(always)]
+    #[must_use]
+    pub const fn loopback_as_one(self) -> Self {
+        if self.is_v4() && self.words[3].to_ne_bytes()[0] == 127 {
+            Self::from_v4_word(u32::from_ne_bytes([127, 0, 0, 1]))
+        } else {
+            self
+        }
+    }
+
     /// Whether this is the unspecified address of its family.
     #[inline(always)]
     pub const fn is_unspecified(self) -> bool {

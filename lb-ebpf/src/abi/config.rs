@@ -1,6 +1,6 @@
 //! What the controller tells the packet programs about this node.
 
-use super::{Lifetime, abi_type};
+use super::{AddressRange, Lifetime, abi_type};
 
 /// Length of a tick, the unit of time in flow records: 2^30 ns (about 1.07 s) of
 /// `CLOCK_MONOTONIC`, so that a program needs a shift and no division.
@@ -11,7 +11,7 @@ pub const TICK_SHIFT: u32 = 30;
 
 abi_type! {
     /// The one element of `CONFIG`.
-    pub struct Config [56] {
+    pub struct Config [120] {
         /// Cookie of the host's network namespace (loopback NodePorts are for it only).
         pub host_netns: u64,
         /// [`ConfigFlags`].
@@ -29,6 +29,10 @@ abi_type! {
         pub reserved: u32,
         /// Lifetimes in ticks, by [`Lifetime`].
         pub lifetimes: [u32; Lifetime::COUNT],
+        /// With [`ConfigFlags::LOCAL_BY_SOURCE`]: IPv4 sources that are pods (rule F9).
+        pub local_v4: AddressRange,
+        /// The same for IPv6.
+        pub local_v6: AddressRange,
     }
 }
 
@@ -55,4 +59,8 @@ pub struct ConfigFlags;
 impl ConfigFlags {
     /// ClusterIPs are served to clients outside the cluster (rule E2).
     pub const EXTERNAL_CLUSTER_IP: u32 = 1;
+    /// Who counts as a pod is decided by the source address of its packets, not by the
+    /// device they come from (rule F9). A socket of a pod has no source address yet: it
+    /// leaves frontends whose scopes differ to the packet path.
+    pub const LOCAL_BY_SOURCE: u32 = 1 << 1;
 }

@@ -51,11 +51,15 @@ pub enum PacketEvent {
     HalfRestored = 19,
     /// Left to the kernel: IPv6 extension headers that the datapath does not walk.
     ExtensionHeaders = 20,
+    /// Refused with RST or ICMP: a ClusterIP, but none of its ports (rule E3).
+    UndefinedPort = 21,
+    /// Dropped: in a range for ClusterIPs, but no Service has the address (rule E3).
+    UnallocatedClusterIp = 22,
 }
 
 impl PacketEvent {
     /// All of them, by number.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::NoLocalEndpoint,
         Self::SourceRange,
         Self::Refused,
@@ -77,11 +81,14 @@ impl PacketEvent {
         Self::Established,
         Self::HalfRestored,
         Self::ExtensionHeaders,
+        Self::UndefinedPort,
+        Self::UnallocatedClusterIp,
     ];
 
     /// Whether the packet did not reach its destination.
     pub const fn is_drop(self) -> bool {
         (self as u32) < Self::MidStream as u32
+            || matches!(self, Self::UndefinedPort | Self::UnallocatedClusterIp)
     }
 
     /// The word that tools and metrics use.
@@ -108,6 +115,8 @@ impl PacketEvent {
             Self::Established => "established",
             Self::HalfRestored => "half_restored",
             Self::ExtensionHeaders => "extension_headers",
+            Self::UndefinedPort => "undefined_port",
+            Self::UnallocatedClusterIp => "unallocated_cluster_ip",
         }
     }
 

@@ -8,14 +8,14 @@
 use std::fmt::Write;
 
 use super::{
-    AffinityEntry, AffinityKey, BackendEntry, BackendFlags, BackendStats, ClientKind, Config,
-    ConfigFlags, ConnectedFlow, ConntrackEntry, ConntrackFlags, ConntrackKey, ConntrackState,
-    DATAGRAM_FLOWS, DatagramFlow, DatagramFlows, Device, DeviceClass, DeviceFlags, EventKey,
-    FILTER_WORDS, FoundSocket, FragmentKey, FragmentPorts, FrontendFlags, FrontendKey,
+    AddressRange, AffinityEntry, AffinityKey, BackendEntry, BackendFlags, BackendStats, ClientKind,
+    Config, ConfigFlags, ConnectedFlow, ConntrackEntry, ConntrackFlags, ConntrackKey,
+    ConntrackState, DATAGRAM_FLOWS, DatagramFlow, DatagramFlows, Device, DeviceClass, DeviceFlags,
+    EventKey, FILTER_WORDS, FoundSocket, FragmentKey, FragmentPorts, FrontendFlags, FrontendKey,
     FrontendKind, Lifetime, LocalBackendKey, NODE_PORT_WORDS, Name, NextHop, NodeAddress,
-    PacketEvent, Port, Protocol, RejectBudget, Scope, ServiceEntry, ServiceInfo, ServiceStats,
-    SocketLayout, SourceRange, SourceRangeKey, Status, StatusFlags, TICK_NS, TableRef, addr::Addr,
-    map,
+    PacketEvent, Port, Protocol, RejectBudget, Scope, ServiceEntry, ServiceInfo, ServiceRange,
+    ServiceRangeFlags, ServiceRanges, ServiceStats, SocketLayout, SourceRange, SourceRangeKey,
+    Status, StatusFlags, TICK_NS, TableRef, addr::Addr, map,
 };
 use crate::hash::{filter_bit, node_port_bit, tuple_hash};
 
@@ -92,7 +92,7 @@ const NO_PREALLOC: u32 = 1;
 const MMAPABLE: u32 = 1 << 10;
 
 /// All types, in the order of this module's files.
-pub const TYPES: [Layout; 30] = [
+pub const TYPES: [Layout; 33] = [
     Addr::LAYOUT,
     Port::LAYOUT,
     BackendEntry::LAYOUT,
@@ -123,6 +123,9 @@ pub const TYPES: [Layout; 30] = [
     Config::LAYOUT,
     EventKey::LAYOUT,
     RejectBudget::LAYOUT,
+    AddressRange::LAYOUT,
+    ServiceRange::LAYOUT,
+    ServiceRanges::LAYOUT,
 ];
 
 const fn hash<K, V>(name: &'static str, kind: MapKind, flags: u32) -> MapLayout {
@@ -169,6 +172,8 @@ pub const MAPS: [MapLayout; map::ALL.len()] = [
     array::<Config>(map::CONFIG),
     hash::<EventKey, u64>(map::EVENTS, MapKind::PerCpuHash, 0),
     hash::<u32, RejectBudget>(map::REJECTS, MapKind::PerCpuArray, 0),
+    hash::<Addr, u32>(map::VIPS, MapKind::Hash, NO_PREALLOC),
+    array::<ServiceRanges>(map::SERVICE_RANGES),
 ];
 
 /// Constants with a meaning in the maps.
@@ -216,6 +221,8 @@ fn constants() -> Vec<(&'static str, u64)> {
         NODE_PORT_WORDS,
         TICK_NS,
         ConfigFlags::EXTERNAL_CLUSTER_IP,
+        ConfigFlags::LOCAL_BY_SOURCE,
+        ServiceRangeFlags::SERVICE_CIDR,
         ConntrackFlags::INITIATOR,
         ConntrackFlags::AT_EGRESS,
         ConntrackFlags::REDIRECT,

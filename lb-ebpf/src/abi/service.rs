@@ -208,6 +208,12 @@ pub enum FrontendKind {
 }
 
 impl FrontendKind {
+    /// Its bit in the values of `VIPS`.
+    #[inline(always)]
+    pub const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+
     /// From the low bits of [`ServiceEntry::flags`].
     pub const fn from_flags(flags: u32) -> Option<Self> {
         match flags & FrontendFlags::KIND_MASK {

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use lb_ebpf::{
-    abi::{BackendEntry, FrontendFlags, Port, TableRef},
+    abi::{
+        AddressRange, BackendEntry, FrontendFlags, FrontendKind, NodeAddress, Port,
+        ServiceRangeFlags, TableRef,
+    },
     socket::{self, Verdict},
     tables::{
         BackendCounter::{Closed, Opened as BackendOpened},
@@ -218,4 +221,107 @@ fn without_memory_the_connection_works_untracked() {
     assert_eq!(socket::peer(&sock, to, port), None);
     assert_eq!(world.count(1, Untracked), 1);
     assert_eq!(world.count(1, Opened), 1);
+}
+
+/// A ClusterIP with one port, in a range that is set aside for ClusterIPs.
+fn guarded() -> World {
+    let mut world = World::default();
+    world.serve(1, tcp(VIP), &TWO);
+    world.vips.insert(addr(VIP), FrontendKind::ClusterIp.bit());
+    let range = AddressRange::new(addr("10.96.0.0"), 96 + 12);
+    world.service_ranges = vec![(range, ServiceRangeFlags::SERVICE_CIDR)];
+    world
+}
+
+#[test]
+fn e3_undefined_port_or_protocol_of_a_cluster_ip_is_refused() {
+    let world = guarded();
+    let sock = Sock::new();
+    let mut other = tcp(VIP);
+    other.port = Port::new(81);
+    assert_eq!(socket::connect(&world, &sock, &other), Verdict::Refuse);
+    let udp = crate::world::udp(VIP);
+    assert_eq!(socket::connect(&world, &sock, &udp), Verdict::Refuse);
+    assert_eq!(socket::sendmsg(&world, &sock, &udp), Verdict::Refuse);
+    let defined = socket::connect(&world, &sock, &tcp(VIP));
+    assert!(matches!(defined, Verdict::Translate(..)));
+}
+
+#[test]
+fn e3_address_of_a_service_cidr_that_no_service_has_is_dropped() {
+    let mut world = guarded();
+    let sock = Sock::new();
+    let unallocated = tcp("10.96.0.9");
+    assert_eq!(socket::connect(&world, &sock, &unallocated), Verdict::Drop);
+    assert_eq!(socket::sendmsg(&world, &sock, &unallocated), Verdict::Drop);
+    // Where ClusterIPs merely are, others may be, too.
+    world.service_ranges[0].1 = 0;
+    assert_eq!(socket::connect(&world, &sock, &unallocated), Verdict::Pass);
+}
+
+#[test]
+fn e3_addresses_that_are_also_something_else_are_left_alone() {
+    let mut world = guarded();
+    let sock = Sock::new();
+    let mut other = tcp(VIP);
+    other.port = Port::new(81);
+    for kind in [FrontendKind::LoadBalancer, FrontendKind::ExternalIp] {
+        let kinds = FrontendKind::ClusterIp.bit() | kind.bit();
+        world.vips.insert(addr(VIP), kinds);
+        assert_eq!(socket::connect(&world, &sock, &other), Verdict::Pass);
+    }
+    let own = tcp("10.96.0.9");
+    world.node_addresses.insert(own.addr, NodeAddress::LOCAL);
+    assert_eq!(socket::connect(&world, &sock, &own), Verdict::Pass);
+}
+
+#[test]
+fn f9_by_source_a_pods_socket_leaves_frontends_with_two_scopes_to_packets() {
+    let mut world = World::default();
+    world.serve(1, tcp(VIP), &TWO);
+    world.program(
+        2,
+        tcp("10.96.0.2"),
+        &[0],
+        FrontendFlags::EXTERNAL_DIFFERS,
+        0,
+    );
+    world.local_by_source = true;
+    let split = tcp("10.96.0.2");
+    let mut sock = Sock::new();
+    sock.netns = crate::world::HOST_NETNS + 1;
+    assert_eq!(socket::connect(&world, &sock, &split), Verdict::Pass);
+    let one = socket::connect(&world, &sock, &tcp(VIP));
+    assert!(matches!(one, Verdict::Translate(..)), "one scope: as ever");
+    sock.netns = crate::world::HOST_NETNS;
+    let host = socket::connect(&world, &sock, &split);
+    assert!(matches!(host, Verdict::Translate(..)), "the host is no pod");
+}
+
+#[test]
+fn e11_all_of_127_is_the_loopback_of_the_host() {
+    let mut world = World::default();
+    let mut node_port = tcp("0.0.0.0");
+    node_port.port = Port::new(30_080);
+    world.serve(1, node_port, &TWO);
+    world
+        .node_ports
+        .insert((node_port.protocol, node_port.port));
+    world.node_addresses.insert(
+        addr("127.0.0.1"),
+        NodeAddress::LOCAL | NodeAddress::LOOPBACK,
+    );
+    let mut sock = Sock::new();
+    for (netns, served) in [
+        (crate::world::HOST_NETNS, true),
+        (crate::world::HOST_NETNS + 1, false),
+    ] {
+        sock.netns = netns;
+        for ip in ["127.0.0.1", "127.0.0.2", "127.9.9.9"] {
+            let mut key = tcp(ip);
+            key.port = node_port.port;
+            let verdict = socket::connect(&world, &sock, &key);
+            assert_eq!(matches!(verdict, Verdict::Translate(..)), served, "{ip}");
+        }
+    }
 }

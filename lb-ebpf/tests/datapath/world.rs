@@ -9,7 +9,7 @@ use std::{
 
 use lb_ebpf::{
     abi::{
-        Addr, AffinityEntry, AffinityKey, BackendEntry, BackendFlags, ConnectedFlow,
+        Addr, AddressRange, AffinityEntry, AffinityKey, BackendEntry, BackendFlags, ConnectedFlow,
         DATAGRAM_FLOWS, DatagramFlow, DatagramFlows, FrontendKey, Port, Protocol, ServiceEntry,
         TableRef,
     },
@@ -48,6 +48,10 @@ pub(crate) struct World {
     pub(crate) filter: HashSet<(u32, u64)>,
     pub(crate) node_ports: HashSet<(u8, Port)>,
     pub(crate) node_addresses: HashMap<Addr, u32>,
+    pub(crate) local_by_source: bool,
+    pub(crate) vips: HashMap<Addr, u32>,
+    /// Ranges with their flags.
+    pub(crate) service_ranges: Vec<(AddressRange, u32)>,
     pub(crate) slots: Vec<u32>,
     pub(crate) backends: Vec<BackendEntry>,
     pub(crate) affinity: RefCell<HashMap<AffinityKey, AffinityEntry>>,
@@ -138,6 +142,20 @@ impl Tables for World {
         HOST_NETNS
     }
 
+    fn local_by_source(&self) -> bool {
+        self.local_by_source
+    }
+
+    fn service_range(&self, addr: &Addr) -> Option<u32> {
+        let mut ranges = self.service_ranges.iter();
+        let found = ranges.find(|(range, _)| range.contains(addr));
+        found.map(|(_, flags)| *flags)
+    }
+
+    fn vip(&self, addr: &Addr) -> u32 {
+        self.vips.get(addr).copied().unwrap_or(0)
+    }
+
     fn service(&self, key: &FrontendKey) -> Option<ServiceEntry> {
         self.lookups.set(self.lookups.get() + 1);
         let torn = self.torn.borrow_mut().pop_front();
@@ -173,7 +191,7 @@ impl Tables for World {
 
 /// One socket, with the clock and the chance that its hooks see.
 pub(crate) struct Sock {
-    netns: u64,
+    pub(crate) netns: u64,
     pub(crate) now: Cell<u64>,
     pub(crate) short_of_memory: Cell<bool>,
     seed: Cell<u64>,

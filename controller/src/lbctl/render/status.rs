@@ -86,6 +86,17 @@ fn summary(status: &NodeStatus, style: Style) -> String {
             ),
         ),
     ]);
+    if !status.service_ranges.is_empty() {
+        let ranges = status.service_ranges.iter();
+        let text = ranges.map(|range| {
+            if range.service_cidr {
+                range.network.clone()
+            } else {
+                format!("{} (seen, not set aside)", range.network)
+            }
+        });
+        rows.push(("ClusterIPs", text.collect::<Vec<_>>().join(", ")));
+    }
     let mut text = String::new();
     for (label, value) in rows {
         let label = style.paint(Tone::Dim, &format!("{label:<12}"));

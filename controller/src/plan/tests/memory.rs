@@ -25,6 +25,7 @@ pub(crate) enum Write {
     NodePortSet(u32, u64),
     Frontend(FrontendKey, ServiceEntry),
     RemoveFrontend(FrontendKey),
+    Vip(Addr, u32),
     FilterClear(u32, u64),
     NodePortClear(u32, u64),
     RemoveRange(SourceRangeKey),
@@ -65,6 +66,7 @@ pub(crate) fn writes(batch: &Batch) -> Vec<Write> {
     out.extend(batch.frontends.iter().map(|(k, e)| Write::Frontend(*k, *e)));
     let removed = batch.removed_frontends.iter();
     out.extend(removed.map(|k| Write::RemoveFrontend(*k)));
+    out.extend(batch.vips.iter().map(|(a, k)| Write::Vip(*a, *k)));
     out.extend(bits(Write::FilterClear, &batch.filter_cleared));
     out.extend(bits(Write::NodePortClear, &batch.node_ports_cleared));
     let removed = batch.removed_source_ranges.iter();
@@ -93,6 +95,7 @@ pub(crate) struct Memory {
     pub(crate) ranges: BTreeSet<(u32, u32, Addr)>,
     pub(crate) locals: HashMap<LocalBackendKey, u32>,
     pub(crate) services: HashMap<FrontendKey, ServiceEntry>,
+    pub(crate) vips: BTreeMap<Addr, u32>,
 }
 
 /// A backend without indices: address, port, flags, zone.
@@ -154,6 +157,8 @@ impl Memory {
             }
             Write::Frontend(key, entry) => drop(self.services.insert(key, entry)),
             Write::RemoveFrontend(key) => drop(self.services.remove(&key)),
+            Write::Vip(addr, 0) => drop(self.vips.remove(&addr)),
+            Write::Vip(addr, kinds) => drop(self.vips.insert(addr, kinds)),
             Write::FilterClear(word, bits) => {
                 *self.filter.entry(word).or_default() &= !bits;
                 self.filter.retain(|_, bits| *bits != 0);
@@ -231,6 +236,7 @@ impl Memory {
             };
             assert_eq!(entry.table, expected, "table of {key:?}");
         }
+        assert_eq!(self.vips, self.expected_vips());
         for (slot, backend) in self.backends.iter().enumerate() {
             let owned = self.infos.contains_key(&backend.service_id);
             assert!(backend.flags == 0 || owned, "slot {slot} is an orphan");
@@ -253,6 +259,18 @@ impl Memory {
         }
     }
 
+    /// The addresses of the frontends and their kinds.
+    fn expected_vips(&self) -> BTreeMap<Addr, u32> {
+        let mut vips = BTreeMap::new();
+        for (key, entry) in &self.services {
+            if key.scope == Scope::Internal as u8 && !key.addr.is_unspecified() {
+                let kind = 1 << (entry.flags & FrontendFlags::KIND_MASK);
+                *vips.entry(key.addr).or_default() |= kind;
+            }
+        }
+        vips
+    }
+
     pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot {
             infos: self.infos.iter().map(|(id, info)| (*id, *info)).collect(),
@@ -261,6 +279,7 @@ impl Memory {
             zones: self.zones.iter().map(|(id, name)| (*id, *name)).collect(),
             source_ranges: self.ranges.iter().map(|key| range_key(*key)).collect(),
             local_backends: self.locals.iter().map(|(k, s)| (*k, *s)).collect(),
+            vips: self.vips.iter().map(|(a, k)| (*a, *k)).collect(),
         }
     }
 

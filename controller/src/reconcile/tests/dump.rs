@@ -240,6 +240,7 @@ fn snapshot(memory: &Memory) -> snapshot::Snapshot {
         slab: Box::new(memory.maglev.clone()),
         config: FromZeros::new_zeroed(),
         devices: Vec::new(),
+        service_ranges: lb_ebpf::abi::ServiceRanges::NONE,
         events: Vec::new(),
     }
 }

@@ -52,6 +52,18 @@ impl Tables for View<'_> {
         1
     }
 
+    fn local_by_source(&self) -> bool {
+        false
+    }
+
+    fn service_range(&self, _: &Addr) -> Option<u32> {
+        None
+    }
+
+    fn vip(&self, addr: &Addr) -> u32 {
+        self.0.vips.get(addr).copied().unwrap_or(0)
+    }
+
     fn service(&self, key: &FrontendKey) -> Option<ServiceEntry> {
         self.0.services.get(key).copied()
     }

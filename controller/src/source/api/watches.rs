@@ -1,20 +1,21 @@
-//! The three watches as streams of changes.
+//! The watches as streams of changes.
 #![forbid(unsafe_code)]
 
-use std::{fmt::Debug, pin::Pin};
+use std::{fmt::Debug, pin::Pin, time::Duration};
 
 use futures::{Stream, StreamExt, stream};
 use k8s_openapi::{
     api::{
         core::v1::{Node, Service},
         discovery::v1::EndpointSlice,
+        networking::v1::ServiceCIDR,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
     Api, Client, Resource,
     runtime::{
-        utils::StreamBackoff,
+        utils::{Backoff, StreamBackoff},
         watcher::{self, DefaultBackoff, watcher},
     },
 };
@@ -25,6 +26,9 @@ use crate::{
     convert::{HEADLESS_LABEL, PROXY_NAME_LABEL},
     model::Kind,
 };
+
+/// The one kind that a server may do without.
+pub(super) const SERVICE_CIDRS: &str = "ServiceCIDRs";
 
 /// What a watch says.
 pub(super) enum Change {
@@ -40,6 +44,10 @@ pub(super) enum Change {
     Node(Box<Node>),
     /// Deleted.
     NodeDeleted(Box<ObjectMeta>),
+    /// Listed, added or changed.
+    ServiceCidr(Box<ServiceCIDR>),
+    /// Deleted.
+    ServiceCidrDeleted(Box<ObjectMeta>),
     /// A list begins.
     Listing(Kind),
     /// A list is complete.
@@ -63,6 +71,7 @@ pub(super) struct Watches {
     pub(super) node: Changes,
     services: Changes,
     slices: Changes,
+    cidrs: Changes,
 }
 
 impl Watches {
@@ -77,18 +86,21 @@ impl Watches {
             services: changes::<Service>(&connect, absent(PROXY_NAME_LABEL))?,
             slices: changes::<EndpointSlice>(&connect, absent(HEADLESS_LABEL))?,
             node: changes::<Node>(&connect, this_node)?,
+            cidrs: changes::<ServiceCIDR>(&connect, watcher::Config::default())?,
         })
     }
 
     /// All of them as one.
     pub(super) fn all(self) -> impl Stream<Item = Change> {
-        stream::select_all([self.services, self.slices, self.node])
+        stream::select_all([self.services, self.slices, self.node, self.cidrs])
     }
 }
 
 /// A kind of object that is watched.
 trait Watched: Resource + DeserializeOwned + Clone + Debug + Send + 'static {
     const WHAT: &'static str;
+    /// Whether a server may do without: then it is asked less often, and nothing waits.
+    const OPTIONAL: bool = false;
     fn applied(self) -> Change;
     fn deleted(self) -> Change;
     fn listing() -> Option<Change>;
@@ -102,7 +114,12 @@ fn changes<K: Watched<DynamicType = ()>>(
     let client = connect(K::WHAT)?;
     let watch = move || Box::pin(watcher(Api::<K>::all(client.clone()), config.clone()));
     let events = begun_anew_when_gone(watch).flat_map(late_init());
-    let events = StreamBackoff::new(events, DefaultBackoff::default());
+    let backoff: Box<dyn Backoff> = if K::OPTIONAL {
+        Box::new(Slow::default())
+    } else {
+        Box::new(DefaultBackoff::default())
+    };
+    let events = StreamBackoff::new(events, backoff);
     let changes = events.filter_map(async |event| match event {
         Ok(watcher::Event::Init) => K::listing(),
         Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => {
@@ -156,6 +173,28 @@ fn late_init<K>() -> impl FnMut(Occurrence<K>) -> stream::Iter<std::vec::IntoIte
             other => vec![other],
         };
         stream::iter(events)
+    }
+}
+
+/// How often an optional kind is asked for: soon after a failure, then every few minutes.
+#[derive(Default)]
+struct Slow {
+    failures: u32,
+}
+
+impl Iterator for Slow {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.failures = self.failures.saturating_add(1);
+        let seconds = 1u64 << (2 * self.failures.min(4));
+        Some(Duration::from_secs(seconds))
+    }
+}
+
+impl Backoff for Slow {
+    fn reset(&mut self) {
+        self.failures = 0;
     }
 }
 
@@ -216,5 +255,27 @@ impl Watched for Node {
 
     fn listed() -> Change {
         Change::NodeListed
+    }
+}
+
+impl Watched for ServiceCIDR {
+    const WHAT: &'static str = SERVICE_CIDRS;
+    // Older servers have no such kind, and roles may not allow it.
+    const OPTIONAL: bool = true;
+
+    fn applied(self) -> Change {
+        Change::ServiceCidr(Box::new(self))
+    }
+
+    fn deleted(self) -> Change {
+        Change::ServiceCidrDeleted(Box::new(self.metadata))
+    }
+
+    fn listing() -> Option<Change> {
+        Some(Change::Listing(Kind::ServiceCidrs))
+    }
+
+    fn listed() -> Change {
+        Change::Listed(Kind::ServiceCidrs)
     }
 }

@@ -43,6 +43,7 @@ struct Loaded {
 enum Object {
     Service(ObjectName),
     EndpointSlice(ObjectName),
+    ServiceCidr(ObjectName),
     Node,
 }
 
@@ -61,7 +62,7 @@ impl Loader {
     /// Reads everything. Of an object that two files define, the last file by path
     /// counts.
     pub(super) fn load(&mut self) -> Result<(), SourceError> {
-        let kinds = [Kind::Services, Kind::EndpointSlices];
+        let kinds = [Kind::Services, Kind::EndpointSlices, Kind::ServiceCidrs];
         self.send(kinds.map(Event::Listing).into());
         for (path, stamp) in scan(&self.root)? {
             let mut objects = BTreeSet::new();
@@ -263,6 +264,7 @@ impl Object {
             Event::Service(name, _) => Some(Self::Service(name.clone())),
             Event::EndpointSlice(name, _) => Some(Self::EndpointSlice(name.clone())),
             Event::Node(_) => Some(Self::Node),
+            Event::ServiceCidr(name, _) => Some(Self::ServiceCidr(name.clone())),
             Event::Listing(_) | Event::Listed(_) | Event::Triggered(..) => None,
         }
     }
@@ -272,6 +274,7 @@ impl Object {
             Self::Service(name) => Event::Service(name.clone(), None),
             Self::EndpointSlice(name) => Event::EndpointSlice(name.clone(), None),
             Self::Node => Event::Node(NodeInfo::default()),
+            Self::ServiceCidr(name) => Event::ServiceCidr(name.clone(), None),
         }
     }
 }

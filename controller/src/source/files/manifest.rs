@@ -180,6 +180,9 @@ impl Reader<'_> {
                 }
                 self.converter.endpoint_slice(&slice)
             }
+            (Some("networking.k8s.io/v1" | "networking.k8s.io/v1beta1") | None, "ServiceCIDR") => {
+                self.converter.service_cidr(&self.object(value, kind)?)
+            }
             (Some("v1") | None, "Node") => self.converter.node(&self.object(value, kind)?),
             (version, kind) => {
                 tracing::debug!(version, kind, "ignoring an object of another kind");

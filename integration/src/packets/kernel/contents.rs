@@ -35,6 +35,7 @@ impl Kernel {
         set(&mut self.node_addresses, &world.node_addresses)?;
         set(&mut self.devices, &world.devices)?;
         set(&mut self.local_backends, &world.local_backends)?;
+        set(&mut self.vips, &world.vips)?;
         set(&mut self.fragments, &world.fragments)?;
         set(&mut self.proven, &world.flows.proven)?;
         set(&mut self.half_open, &world.flows.half_open)?;
@@ -90,6 +91,7 @@ impl Kernel {
         let mut config = world.config();
         config.takeover_until = config.takeover_until.wrapping_add(tick().wrapping_sub(NOW));
         self.config.set(0, config, 0)?;
+        self.service_ranges.set(0, world.ranges_in_place(), 0)?;
         let mut spent: Vec<RejectBudget> = self.rejects.get(&0, 0)?.to_vec();
         spent[self.cpu] = world.rejects;
         self.rejects.set(0, spent.try_into()?, 0)?;

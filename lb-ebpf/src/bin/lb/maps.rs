@@ -18,10 +18,11 @@ use aya_ebpf::{
 };
 use lb_ebpf::{
     abi::{
-        Addr, AffinityEntry, AffinityKey, BackendEntry, BackendStats, Config, ConntrackEntry,
-        ConntrackKey, Device, EventKey, FILTER_WORDS, FragmentKey, FragmentPorts, FrontendKey,
-        LocalBackendKey, NODE_PORT_WORDS, Name, RejectBudget, ServiceEntry, ServiceInfo,
-        ServiceStats, SourceRange, SourceRangeKey, Status,
+        Addr, AddressRange, AffinityEntry, AffinityKey, BackendEntry, BackendStats, Config,
+        ConfigFlags, ConntrackEntry, ConntrackKey, Device, EventKey, FILTER_WORDS, FragmentKey,
+        FragmentPorts, FrontendKey, LocalBackendKey, NODE_PORT_WORDS, Name, RejectBudget,
+        ServiceEntry, ServiceInfo, ServiceRanges, ServiceStats, SourceRange, SourceRangeKey,
+        Status,
     },
     conntrack::Scratch,
     hash::{filter_bit, node_port_bit},
@@ -70,6 +71,11 @@ static CONFIG: Array<Config, 1, MMAPABLE> = Array::new();
 static EVENTS: PerCpuHashMap<EventKey, u64, 4096> = PerCpuHashMap::new();
 #[btf_map]
 static REJECTS: PerCpuArray<RejectBudget, 1> = PerCpuArray::new();
+
+#[btf_map]
+static VIPS: HashMap<Addr, u32, 1024, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+static SERVICE_RANGES: Array<ServiceRanges, 1, MMAPABLE> = Array::new();
 
 #[btf_map]
 static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
@@ -132,6 +138,28 @@ impl Tables for Maps {
         CONFIG
             .get_ptr(0)
             .map_or(0, |config| copy(config).host_netns)
+    }
+
+    #[inline(always)]
+    fn local_by_source(&self) -> bool {
+        // SAFETY: as in `device`.
+        CONFIG
+            .get_ptr(0)
+            .is_some_and(|config| unsafe { (*config).flags & ConfigFlags::LOCAL_BY_SOURCE != 0 })
+    }
+
+    #[inline(always)]
+    fn service_range(&self, addr: &Addr) -> Option<u32> {
+        // SAFETY: just looked up. A place is filled only while no program can take it for
+        // another range (see `ServiceRanges`), so it does not matter which words are read when.
+        SERVICE_RANGES
+            .get_ptr(0)
+            .and_then(|ranges| unsafe { (*ranges).find(addr) })
+    }
+
+    #[inline(always)]
+    fn vip(&self, addr: &Addr) -> u32 {
+        VIPS.get_ptr(addr).map_or(0, copy)
     }
 
     #[inline(always)]
@@ -211,6 +239,8 @@ impl PacketTables for Maps {
                 rejects_per_tick: 0,
                 reserved: 0,
                 lifetimes: [0; 6],
+                local_v4: AddressRange::NONE,
+                local_v6: AddressRange::NONE,
             },
         }
     }

@@ -285,6 +285,7 @@ const PASS: u32 = 0;
 const SHOOT: u32 = 1;
 const FORWARD: u32 = 2;
 const REFUSE: u32 = 3;
+const REFUSE_UNDEFINED: u32 = 4;
 
 #[inline(always)]
 fn judge<A: At>(skb: *mut __sk_buff, parsed: u32) -> u32 {
@@ -296,6 +297,7 @@ fn judge<A: At>(skb: *mut __sk_buff, parsed: u32) -> u32 {
         Step::Done(Verdict::Drop) => SHOOT,
         Step::Done(_) => PASS,
         Step::Forward => FORWARD,
+        Step::Answer(PacketEvent::UndefinedPort, _) => REFUSE_UNDEFINED,
         Step::Answer(..) => REFUSE,
     }
 }
@@ -306,7 +308,12 @@ fn finish<A: At>(skb: *mut __sk_buff, step: u32) -> i32 {
         return NEXT;
     };
     let mut buffer = Buffer::<A>::new(skb);
-    match pipeline::finish(&mut buffer, &Maps, step == FORWARD, scratch) {
+    let refusal_of = match step {
+        FORWARD => None,
+        REFUSE_UNDEFINED => Some(PacketEvent::UndefinedPort),
+        _ => Some(PacketEvent::Refused),
+    };
+    match pipeline::finish(&mut buffer, &Maps, refusal_of, scratch) {
         Verdict::Pass => NEXT,
         Verdict::Drop => DROP,
         // The kernel resolves the neighbour, and waits for one that is not known yet.
@@ -346,7 +353,7 @@ macro_rules! programs {
             let skb = ctx.as_ptr().cast();
             match $judge(skb, lb_parse_buffer(skb)) {
                 SHOOT => DROP,
-                step @ (FORWARD | REFUSE) => $finish(skb, step),
+                step @ (FORWARD | REFUSE | REFUSE_UNDEFINED) => $finish(skb, step),
                 _ => NEXT,
             }
         }

@@ -243,7 +243,7 @@ extern "C" fn lb_finish_frame(ctx: *mut xdp_md) -> u32 {
     let mut frame = Frame {
         ctx: XdpContext::new(ctx),
     };
-    match pipeline::finish(&mut frame, &Maps, true, scratch) {
+    match pipeline::finish(&mut frame, &Maps, None, scratch) {
         Verdict::Pass => xdp_action::XDP_PASS,
         Verdict::Drop | Verdict::Bounce => xdp_action::XDP_DROP,
         Verdict::Redirect(hop) => {
