@@ -211,3 +211,36 @@ fn dry_runs_leave_no_trace() {
     assert_eq!(store.version(), before);
     assert!(store.get(kind("svc"), &key).is_err());
 }
+
+#[test]
+fn a_pod_marked_with_grace_stays_until_it_is_deleted_without() {
+    let store = store(100);
+    put(
+        &store,
+        "pods",
+        "default",
+        "a",
+        json!({"spec": {"nodeName": "n"}}),
+    );
+    let key = Key::new("default", "a");
+    let marked = store.mark(kind("pods"), &key, 30).unwrap();
+    assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 30);
+    // A change does not end it, and another deletion does not start anew.
+    let changed = put(
+        &store,
+        "pods",
+        "default",
+        "a",
+        json!({"spec": {"nodeName": "m"}}),
+    );
+    assert_eq!(
+        changed["metadata"]["deletionTimestamp"],
+        marked["metadata"]["deletionTimestamp"]
+    );
+    let again = store.mark(kind("pods"), &key, 60).unwrap();
+    assert_eq!(again["metadata"]["deletionGracePeriodSeconds"], 30);
+    store
+        .delete(kind("pods"), &key, &Preconditions::default(), false)
+        .unwrap();
+    assert!(store.get(kind("pods"), &key).is_err());
+}
