@@ -1,10 +1,11 @@
 //! An in-process Kubernetes API server for tests: real HTTP, real lists and
-//! watches over a table of kinds, no control loops and no authentication.
+//! watches over a table of kinds, no authentication, and one control loop on request.
 //!
 //! It fills in what a service proxy depends on (cluster IPs, node ports,
 //! defaults of Services) and can misbehave on request ([`Faults`], outages,
-//! forgotten history). There is no endpoint controller, no garbage collection by
-//! owner, no graceful deletion of Pods, and `v1` and `events.k8s.io` Events are
+//! forgotten history). On request a control loop makes EndpointSlices of Services and
+//! Pods. There is no garbage collection by owner; a Pod deleted with a grace period stays,
+//! marked, until it is deleted without one; `v1` and `events.k8s.io` Events are
 //! separate. Bodies are JSON or YAML: the few kubectl commands that send protobuf
 //! (`create namespace`) are answered 415, where `apply -f` works. Objects written through [`ApiServer`] directly keep the status they
 //! come with and bring their Namespace into being; over HTTP the rules of a real
@@ -12,6 +13,7 @@
 
 mod allocator;
 mod connection;
+mod controllers;
 mod defaults;
 mod direct;
 mod discovery;
@@ -78,6 +80,8 @@ pub struct Options {
     /// Creates `default/kubernetes` with its EndpointSlice for this address, as a
     /// real server does for itself.
     pub advertise: Option<SocketAddr>,
+    /// Makes EndpointSlices of Services and Pods, as the control plane's controller does.
+    pub endpoint_slices: bool,
 }
 
 impl Default for Options {
@@ -89,6 +93,7 @@ impl Default for Options {
             history_limit: 100_000,
             bookmark_interval: Duration::from_secs(2),
             advertise: None,
+            endpoint_slices: false,
         }
     }
 }
@@ -134,6 +139,9 @@ impl ApiServer {
         let serving = axum::serve(listener, routes::router(Arc::clone(&shared)))
             .with_graceful_shutdown(stop.clone().cancelled_owned());
         let task = tokio::spawn(serving.into_future());
+        if options.endpoint_slices {
+            tokio::spawn(controllers::run(Arc::clone(&shared.store), stop.clone()));
+        }
         let running = Self {
             shared,
             gate,

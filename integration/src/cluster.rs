@@ -18,11 +18,12 @@ mod node;
 mod offload;
 mod outside;
 mod pod;
+mod relay;
 mod wiring;
 
 use std::{
     fs,
-    net::{IpAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
     path::PathBuf,
     sync::{
         Arc,
@@ -155,12 +156,7 @@ impl Cluster {
     /// Starts a stand-in API server that nodes reach at the fabric's address, and writes a
     /// kubeconfig for it. Both go with the cluster, unless the server is dropped before.
     pub fn api_server(&self, options: Options) -> Result<(Arc<ApiServer>, PathBuf)> {
-        let gateway = if self.families().has_v4() {
-            IpAddr::V4(addresses::GATEWAY_V4)
-        } else {
-            IpAddr::V6(addresses::GATEWAY_V6)
-        };
-        let address = (gateway, API_SERVER_PORT);
+        let address = (self.gateway(), API_SERVER_PORT);
         let socket = self.fabric.run(|| TcpListener::bind(address))??;
         let options = Options {
             listen: Listen::Socket(socket),
@@ -171,6 +167,23 @@ impl Cluster {
         fs::create_dir_all(teardown::working_directory(&self.prefix))?;
         fs::write(&kubeconfig, server.kubeconfig())?;
         Ok((Arc::new(server), kubeconfig))
+    }
+
+    /// Makes a server on this machine's own network, or beyond, reachable from the nodes, and
+    /// returns the address under which it is.
+    pub fn relay(&self, server: SocketAddr) -> Result<SocketAddr> {
+        let at = SocketAddr::new(self.gateway(), API_SERVER_PORT);
+        relay::start(&self.fabric, at, server)?;
+        Ok(at)
+    }
+
+    /// The fabric's address of the first family.
+    fn gateway(&self) -> IpAddr {
+        if self.families().has_v4() {
+            IpAddr::V4(addresses::GATEWAY_V4)
+        } else {
+            IpAddr::V6(addresses::GATEWAY_V6)
+        }
     }
 
     /// Leaves the cluster standing when this value is dropped and the process ends;

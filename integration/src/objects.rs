@@ -1,17 +1,21 @@
 //! Delivers Kubernetes objects to the proxies under test.
 //!
 //! [`Objects`] is the seam. [`Directory`] is the back end for the file source: one file per
-//! object, replaced atomically. [`Api`] writes to the stand-in API server. [`ControlPlane`] stands above it: tests change Services and
+//! object, replaced atomically. [`Api`] writes to the stand-in API server; [`Http`] speaks to any, by a [`Kubeconfig`]. [`ControlPlane`] stands above it: tests change Services and
 //! pods, and it keeps the EndpointSlices as the Kubernetes controller would.
 
 mod api;
 mod control_plane;
 mod directory;
+mod http;
+mod kubeconfig;
 
 use anyhow::{Context, Result};
 pub use api::Api;
 pub use control_plane::ControlPlane;
 pub use directory::Directory;
+pub use http::Http;
+pub use kubeconfig::Kubeconfig;
 use serde_json::Value;
 
 /// Where objects go so that proxies see them.

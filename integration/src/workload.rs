@@ -98,6 +98,49 @@ impl Pod {
         self
     }
 
+    /// What the controller makes of a Pod object; nothing while it has no address or when it has
+    /// ended. `zones` are those of the nodes.
+    pub fn from_object(object: &Value, zones: &BTreeMap<String, String>) -> Option<Self> {
+        let (metadata, spec, status) = (&object["metadata"], &object["spec"], &object["status"]);
+        if status["phase"] == "Failed" || status["phase"] == "Succeeded" {
+            return None;
+        }
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let listed = |value: &Value| value.as_array().cloned().unwrap_or_default();
+        let addresses: Vec<IpAddr> = listed(&status["podIPs"])
+            .iter()
+            .filter_map(|entry| entry["ip"].as_str()?.parse().ok())
+            .collect();
+        let labels = metadata["labels"].as_object().into_iter().flatten();
+        let ports = listed(&spec["containers"])
+            .iter()
+            .flat_map(|container| listed(&container["ports"]))
+            .filter_map(|port| {
+                Some(ContainerPort {
+                    name: text(&port["name"]),
+                    number: port["containerPort"].as_u64()?.try_into().ok()?,
+                    protocol: port["protocol"].as_str().unwrap_or("TCP").to_owned(),
+                })
+            })
+            .collect();
+        let is_ready =
+            |condition: &Value| condition["type"] == "Ready" && condition["status"] == "True";
+        let node = text(&spec["nodeName"]);
+        (!addresses.is_empty()).then(|| Self {
+            namespace: text(&metadata["namespace"]),
+            name: text(&metadata["name"]),
+            labels: labels
+                .map(|(key, value)| (key.clone(), text(value)))
+                .collect(),
+            addresses,
+            zone: zones.get(&node).cloned().unwrap_or_default(),
+            node,
+            ports,
+            ready: listed(&status["conditions"]).iter().any(is_ready),
+            terminating: !metadata["deletionTimestamp"].is_null(),
+        })
+    }
+
     /// The pod as a Kubernetes object, for API servers whose own controllers make the slices.
     pub fn object(&self) -> Value {
         let ports: Vec<Value> = self

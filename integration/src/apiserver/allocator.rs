@@ -71,7 +71,8 @@ impl Cidr {
         }
     }
 
-    fn is_ipv4(self) -> bool {
+    /// Whether it is a range of IPv4.
+    pub fn is_ipv4(self) -> bool {
         self.base.is_ipv4()
     }
 }

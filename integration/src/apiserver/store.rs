@@ -212,7 +212,9 @@ impl Store {
                 created,
             });
         }
-        let finished = !meta(&object, "deletionTimestamp").is_empty() && !has_finalizers(&object);
+        let finished = !meta(&object, "deletionTimestamp").is_empty()
+            && object["metadata"]["deletionGracePeriodSeconds"] == 0
+            && !has_finalizers(&object);
         let object = if finished {
             state.remove(kind, key).unwrap_or_else(|| Arc::new(object))
         } else {
@@ -259,6 +261,25 @@ impl Store {
         let deleted = state.delete_or_mark(kind, key);
         self.latest.send_replace(state.version);
         Ok(deleted.unwrap_or(object))
+    }
+
+    /// Marks an object for deletion in so many seconds, as Pods are that have a kubelet to end them.
+    pub(crate) fn mark(
+        &self,
+        kind: KindRef,
+        key: &Key,
+        seconds: u64,
+    ) -> Result<Arc<Value>, ApiError> {
+        let mut state = self.lock();
+        let object = state
+            .find(kind, key)
+            .ok_or_else(|| not_found(kind, &key.name))?;
+        if !meta(&object, "deletionTimestamp").is_empty() {
+            return Ok(object);
+        }
+        let marked = state.commit(kind, key, marked(&object, seconds));
+        self.latest.send_replace(state.version);
+        Ok(marked)
     }
 
     /// Forgets history: every resourceVersion handed out so far answers 410.
@@ -324,10 +345,7 @@ impl State {
         if !meta(&object, "deletionTimestamp").is_empty() {
             return Some(object);
         }
-        let mut marked = (*object).clone();
-        marked["metadata"]["deletionTimestamp"] = now().into();
-        marked["metadata"]["deletionGracePeriodSeconds"] = 0.into();
-        Some(self.commit(kind, key, marked))
+        Some(self.commit(kind, key, marked(&object, 0)))
     }
 
     fn commit(&mut self, kind: KindRef, key: &Key, mut object: Value) -> Arc<Value> {
@@ -378,6 +396,13 @@ impl State {
             }
         }
     }
+}
+
+fn marked(object: &Value, grace: u64) -> Value {
+    let mut marked = object.clone();
+    marked["metadata"]["deletionTimestamp"] = now().into();
+    marked["metadata"]["deletionGracePeriodSeconds"] = grace.into();
+    marked
 }
 
 fn has_finalizers(object: &Value) -> bool {

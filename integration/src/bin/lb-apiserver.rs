@@ -7,8 +7,8 @@ use clap::Parser;
 use lb_integration::apiserver::{ApiServer, Cidr, Listen, Options, load_manifests};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Serves the part of the Kubernetes API a service proxy uses, without TLS,
-/// authentication or controllers. For tests and experiments: anyone who can
+/// Serves the part of the Kubernetes API a service proxy uses, without TLS or
+/// authentication. For tests and experiments: anyone who can
 /// reach the address may read and write everything.
 ///
 /// Try: lb-apiserver --kubeconfig-out /tmp/kc & kubectl --kubeconfig /tmp/kc get services -A
@@ -40,6 +40,10 @@ struct Arguments {
     #[arg(long, value_name = "ADDRESS:PORT")]
     advertise: Option<SocketAddr>,
 
+    /// Make EndpointSlices of Services and Pods, as the control plane's controller does.
+    #[arg(long)]
+    endpoint_slices: bool,
+
     /// Seconds between bookmarks of a watch.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     bookmark_interval: u64,
@@ -52,6 +56,7 @@ async fn main() -> anyhow::Result<()> {
         listen: Listen::Address(arguments.listen),
         service_cidrs: arguments.service_cidrs,
         advertise: arguments.advertise,
+        endpoint_slices: arguments.endpoint_slices,
         bookmark_interval: Duration::from_secs(arguments.bookmark_interval.max(1)),
         ..Options::default()
     })

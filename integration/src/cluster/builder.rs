@@ -16,6 +16,7 @@ pub struct Builder {
     overlay: bool,
     complete_checksums: bool,
     zones: Vec<String>,
+    node_names: String,
 }
 
 impl Default for Builder {
@@ -27,6 +28,7 @@ impl Default for Builder {
             overlay: false,
             complete_checksums: false,
             zones: Vec::new(),
+            node_names: "node".to_owned(),
         }
     }
 }
@@ -88,6 +90,13 @@ impl Builder {
     #[must_use]
     pub fn zones(mut self, zones: &[&str]) -> Self {
         self.zones = zones.iter().map(|&zone| zone.to_owned()).collect();
+        self
+    }
+
+    /// What the names of nodes begin with; `node` unless told otherwise.
+    #[must_use]
+    pub fn node_names(mut self, start: &str) -> Self {
+        start.clone_into(&mut self.node_names);
         self
     }
 
@@ -153,6 +162,10 @@ impl Builder {
             overlay: self.overlay,
             complete_checksums: self.complete_checksums,
         }
+    }
+
+    pub(super) fn node_name(&self, number: u8) -> String {
+        format!("{}-{number}", self.node_names)
     }
 
     pub(super) fn families_in_use(&self) -> Families {

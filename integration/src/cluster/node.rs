@@ -61,7 +61,7 @@ impl Node {
         zone: String,
         builder: &Builder,
     ) -> Result<Self> {
-        let name = format!("node-{number}");
+        let name = builder.node_name(number);
         let cgroup = cgroups.join(&name);
         let pins = Path::new(bpffs::MOUNT_POINT)
             .join(prefix.as_str())
@@ -89,7 +89,7 @@ impl Node {
         })
     }
 
-    /// The Kubernetes node name, `node-<n>`.
+    /// The Kubernetes node name, `node-<n>` unless the builder was told otherwise.
     pub fn name(&self) -> &str {
         &self.name
     }

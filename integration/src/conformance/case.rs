@@ -34,6 +34,8 @@ pub enum Needs {
     Routes,
     /// ClusterIPs out of any range.
     AnyClusterIp,
+    /// A zone for each of the first three nodes.
+    Zones,
     /// IPv4.
     V4,
     /// IPv6; with `V4`, dual stack.
@@ -47,6 +49,7 @@ impl fmt::Display for Needs {
             Self::Outside => "a client outside the cluster",
             Self::Routes => "virtual addresses routed to a chosen node",
             Self::AnyClusterIp => "ClusterIPs out of any range",
+            Self::Zones => "three zones",
             Self::V4 => "IPv4",
             Self::V6 => "IPv6",
         })

@@ -10,11 +10,13 @@ mod invalid_packets;
 mod load_balancers;
 mod networking;
 mod node_ports;
+mod pods;
 mod policy;
 mod rolling_update;
 mod second_family;
 mod services;
 mod slices;
+mod topology;
 mod types_and_labels;
 
 use super::Case;
@@ -27,12 +29,14 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         types_and_labels::CASES,
         affinity::CASES,
         policy::CASES,
+        topology::CASES,
         external_policy::CASES,
         node_ports::CASES,
         load_balancers::CASES,
         rolling_update::CASES,
         networking::CASES,
         second_family::CASES,
+        pods::CASES,
         conntrack::CASES,
         invalid_packets::CASES,
         fidelity::CASES,

@@ -1,10 +1,17 @@
 //! The site out of network namespaces: three nodes, a client outside, a proxy on each node.
+//!
+//! Objects go to a directory, to a stand-in API server, or to the API server of a kubeconfig.
+
+mod plane;
+mod remote;
 
 use std::{
     fmt::Write as _,
+    fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::{Path, PathBuf},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, PoisonError,
         atomic::{AtomicU8, AtomicU16, Ordering},
     },
     time::Duration,
@@ -14,6 +21,10 @@ use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use self::{
+    plane::{Own, Plane},
+    remote::Remote,
+};
 use super::{
     Needs, Site,
     site::{Place, PodSpec, SiteNode, SitePod},
@@ -21,16 +32,19 @@ use super::{
 use crate::{
     Cluster,
     agent::ServeOptions,
-    apiserver,
-    cluster::{self, Families, Outside},
+    apiserver::{self, Cidr},
+    cluster::{self, Builder, Families, Outside},
     control::Control,
-    objects::{Api, ControlPlane, Objects},
+    objects::{Api, ControlPlane, Http, Kubeconfig, Objects},
     process::{Placement, Process},
     proxy::{Kind, ProxyOptions, ProxyUnderTest, Source, lbctl},
+    teardown::working_directory,
     workload,
 };
 
 const NODES: u8 = 3;
+/// Where ClusterIPs come from, unless an API server of somebody else's says so.
+const OWN_RANGES: (&str, &str) = ("10.96.0.0/16", "fd00:96::/112");
 /// How long a proxy may take to start on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
@@ -41,6 +55,8 @@ pub struct NetnsOptions {
     pub families: Families,
     /// How objects reach the proxies.
     pub delivery: Delivery,
+    /// Instead: the API server of this kubeconfig, whose controllers make the EndpointSlices.
+    pub kubeconfig: Option<PathBuf>,
     /// The proxy under test.
     pub proxy: Kind,
 }
@@ -58,10 +74,13 @@ pub enum Delivery {
 /// The cluster. It may live in a static, which nothing drops: then it is removed when the process
 /// ends.
 pub struct NetnsSite {
-    cluster: Cluster,
-    outside: Outside,
-    control_plane: Mutex<ControlPlane>,
     proxies: Mutex<Vec<ProxyUnderTest>>,
+    plane: Box<dyn Plane>,
+    outside: Outside,
+    cluster: Cluster,
+    /// Whether ClusterIPs may be any.
+    any_cluster_ip: bool,
+    service_ranges: (Cidr, Cidr),
     next_ip: AtomicU16,
     next_node_port: AtomicU16,
     next_vip: AtomicU8,
@@ -75,37 +94,86 @@ impl NetnsSite {
         match need {
             Needs::V4 => families.has_v4(),
             Needs::V6 => families.has_v6(),
-            Needs::Namespaces | Needs::Outside | Needs::Routes | Needs::AnyClusterIp => true,
+            Needs::Namespaces
+            | Needs::Outside
+            | Needs::Routes
+            | Needs::AnyClusterIp
+            | Needs::Zones => true,
         }
     }
 
     /// Builds the cluster, starts the proxies and waits until they are healthy.
     pub fn build(options: &NetnsOptions) -> Result<Self> {
-        let builder = Cluster::builder().nodes(NODES).complete_checksums();
-        let cluster = builder.families(options.families).build()?;
+        match &options.kubeconfig {
+            Some(file) => Self::with_objects_at(file, options),
+            None => Self::with_own_objects(options),
+        }
+    }
+
+    fn with_own_objects(options: &NetnsOptions) -> Result<Self> {
+        let cluster = builder(options).build()?;
         let (objects, source) = delivery(&cluster, options.delivery)?;
         for node in cluster.nodes() {
             objects.apply(&node.object())?;
         }
+        let plane = Box::new(Own::new(ControlPlane::new(objects)));
+        let ranges = (OWN_RANGES.0.parse()?, OWN_RANGES.1.parse()?);
         let proxies = start_proxies(&cluster, source, &options.proxy)?;
         Ok(Self {
-            outside: cluster.outside("user")?,
-            cluster,
-            control_plane: Mutex::new(ControlPlane::new(objects)),
-            proxies: Mutex::new(proxies),
+            any_cluster_ip: true,
             // The first ones are taken, in a cluster with an API server.
             next_ip: AtomicU16::new(0x100),
             next_node_port: AtomicU16::new(30_000),
-            next_vip: AtomicU8::new(1),
+            ..Self::assemble(cluster, plane, proxies, ranges)?
         })
     }
 
-    /// The objects. A case that failed while it held them has left them usable.
-    fn control_plane(&self) -> MutexGuard<'_, ControlPlane> {
-        self.control_plane
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// Somebody else may use the API server: names are the run's own, numbers are far apart.
+    fn with_objects_at(kubeconfig: &Path, options: &NetnsOptions) -> Result<Self> {
+        let read = Kubeconfig::read(kubeconfig)?;
+        let http = Http::connect(kubeconfig)?;
+        let ranges = remote::service_ranges(&http, options.families)?;
+        let run = format!("lbc-{:06x}", fastrand::u32(..0x0100_0000));
+        let cluster = builder(options)
+            .node_names(&format!("{run}-node"))
+            .build()?;
+        let at_nodes = read.address().and_then(|server| cluster.relay(server))?;
+        let file = working_directory(cluster.prefix()).join("kubeconfig");
+        fs::create_dir_all(working_directory(cluster.prefix()))?;
+        read.through(at_nodes).write(&file)?;
+        let plane = Box::new(Remote::register(http, &cluster, &run)?);
+        let proxies = start_proxies(&cluster, Source::Kubeconfig(file), &options.proxy)?;
+        Ok(Self {
+            any_cluster_ip: false,
+            next_ip: AtomicU16::new(fastrand::u16(0x1000..0x8000)),
+            next_node_port: AtomicU16::new(fastrand::u16(30_200..32_000)),
+            ..Self::assemble(cluster, plane, proxies, ranges)?
+        })
     }
+
+    fn assemble(
+        cluster: Cluster,
+        plane: Box<dyn Plane>,
+        proxies: Vec<ProxyUnderTest>,
+        service_ranges: (Cidr, Cidr),
+    ) -> Result<Self> {
+        Ok(Self {
+            proxies: Mutex::new(proxies),
+            plane,
+            outside: cluster.outside("user")?,
+            cluster,
+            any_cluster_ip: true,
+            service_ranges,
+            next_ip: AtomicU16::default(),
+            next_node_port: AtomicU16::default(),
+            next_vip: AtomicU8::new(1),
+        })
+    }
+}
+
+fn builder(options: &NetnsOptions) -> Builder {
+    let builder = Cluster::builder().nodes(NODES).complete_checksums();
+    builder.families(options.families)
 }
 
 fn delivery(cluster: &Cluster, by: Delivery) -> Result<(Box<dyn Objects>, Source)> {
@@ -148,6 +216,11 @@ impl Site for NetnsSite {
 
     fn offers(&self, need: Needs) -> bool {
         Self::would_offer(self.families(), need)
+            && (need != Needs::AnyClusterIp || self.any_cluster_ip)
+    }
+
+    fn namespace(&self, name: &str) -> String {
+        self.plane.namespace(name)
     }
 
     fn node(&self, node: usize) -> SiteNode {
@@ -198,12 +271,12 @@ impl Site for NetnsSite {
     }
 
     fn cluster_ips(&self) -> (Ipv4Addr, Ipv6Addr) {
-        let n = self.next_ip.fetch_add(1, Ordering::Relaxed);
-        let [high, low] = n.to_be_bytes();
-        (
-            Ipv4Addr::new(10, 96, high, low),
-            Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, n),
-        )
+        let n = u128::from(self.next_ip.fetch_add(1, Ordering::Relaxed));
+        let (v4, v6) = self.service_ranges;
+        match (v4.nth(n), v6.nth(n)) {
+            (IpAddr::V4(v4), IpAddr::V6(v6)) => (v4, v6),
+            other => unreachable!("ranges of the wrong families: {other:?}"),
+        }
     }
 
     fn node_port(&self) -> u16 {
@@ -217,23 +290,23 @@ impl Site for NetnsSite {
     }
 
     fn apply(&self, object: &Value) -> Result<()> {
-        self.control_plane().apply(object)
+        self.plane.apply(object)
     }
 
     fn delete(&self, object: &Value) -> Result<()> {
-        self.control_plane().delete(object)
+        self.plane.delete(object)
     }
 
     fn set_pods(&self, pods: Vec<workload::Pod>) -> Result<()> {
-        self.control_plane().set_pods(pods)
+        self.plane.set_pods(pods)
     }
 
     fn remove_pods(&self, namespace: &str, names: &[&str]) -> Result<()> {
-        self.control_plane().remove_pods(namespace, names)
+        self.plane.remove_pods(namespace, names)
     }
 
     fn delete_namespace(&self, namespace: &str) -> Result<()> {
-        self.control_plane().delete_namespace(namespace)
+        self.plane.delete_namespace(namespace)
     }
 
     fn explain(&self, namespace: &str) -> String {

@@ -43,7 +43,11 @@ pub struct Options {
     /// How objects reach the proxies: a directory of manifests, or a stand-in API server
     #[arg(long, value_enum, default_value_t)]
     pub source: Delivery,
-    /// Take the results of such a run, a JUnit file of Ginkgo's, into the report; with
+    /// The API server of this kubeconfig takes the objects, and its controllers make the
+    /// EndpointSlices
+    #[arg(long, value_name = "FILE", conflicts_with = "source")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Take what upstream's own tests did, a JUnit file of Ginkgo's, into the report; with
     /// --upstream, nothing is run
     #[arg(long, value_name = "FILE")]
     pub upstream_junit: Option<PathBuf>,
@@ -133,6 +137,17 @@ impl Options {
         self.jobs.unwrap_or_else(processors)
     }
 
+    /// How objects reach the proxies, for reports.
+    pub fn source(&self) -> String {
+        if self.kind.upstream || self.site == SiteKind::Kind {
+            return word(&Delivery::Api);
+        }
+        match &self.kubeconfig {
+            Some(_) => "kubeconfig".to_owned(),
+            None => word(&self.source),
+        }
+    }
+
     /// The proxy, for reports.
     pub fn proxy(&self) -> &str {
         self.proxy_command.as_deref().unwrap_or("lb-controller")
@@ -146,12 +161,6 @@ impl Options {
             self.site
         };
         word(&kind)
-    }
-
-    /// How objects reach the proxies, for reports: in a kind cluster there is one way.
-    pub fn delivered(&self) -> String {
-        let kind = self.kind.upstream || self.site == SiteKind::Kind;
-        word(&if kind { Delivery::Api } else { self.source })
     }
 
     /// Builds the site and starts the proxies.
@@ -172,6 +181,7 @@ impl Options {
         NetnsOptions {
             families: self.families,
             delivery: self.source,
+            kubeconfig: self.kubeconfig.clone(),
             proxy: self.proxy_command.clone().map_or(Kind::Ours, Kind::Custom),
         }
     }
@@ -222,6 +232,7 @@ mod tests {
             "--proxy-lacks E",
             "--jobs 0",
             "--site cloud",
+            "--source files --kubeconfig admin.conf",
             "s8",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");

@@ -56,7 +56,7 @@ pub struct Client {
 impl Scenario {
     /// The part of `site` that belongs to `case`.
     pub fn new(case: &Case, site: Arc<dyn Site>) -> Self {
-        Self::named(namespace_of(case.name), site)
+        Self::named(site.namespace(&namespace_of(case.name)), site)
     }
 
     fn named(namespace: String, site: Arc<dyn Site>) -> Self {

@@ -45,6 +45,10 @@ pub trait Site: Send + Sync {
     /// Whether it has this.
     fn offers(&self, need: Needs) -> bool;
 
+    /// What the Kubernetes namespace for a case is called here.
+    fn namespace(&self, name: &str) -> String {
+        name.to_owned()
+    }
     /// A node, counted from 0.
     fn node(&self, node: usize) -> SiteNode;
     /// Starts a pod's processes: a server if it has ports, and nothing that makes it an endpoint.

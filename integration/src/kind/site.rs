@@ -156,7 +156,7 @@ impl Site for KindSite {
         match need {
             Needs::V4 => self.families.has_v4(),
             Needs::V6 => self.families.has_v6(),
-            Needs::Outside => true,
+            Needs::Outside | Needs::Zones => true,
             Needs::Namespaces | Needs::Routes | Needs::AnyClusterIp => false,
         }
     }

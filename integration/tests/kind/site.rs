@@ -277,7 +277,7 @@ fn what_takes_namespaces_and_routes_is_not_offered() {
     for need in [Needs::Namespaces, Needs::Routes, Needs::AnyClusterIp] {
         assert!(!site.offers(need), "{need}");
     }
-    for need in [Needs::Outside, Needs::V4, Needs::V6] {
+    for need in [Needs::Outside, Needs::Zones, Needs::V4, Needs::V6] {
         assert!(site.offers(need), "{need}");
     }
 }

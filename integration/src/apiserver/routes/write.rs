@@ -99,6 +99,12 @@ impl Write<'_> {
         let dry_run = self.options().dry_run || options["dryRun"][0] == "All";
         let kind = self.target.kind;
         let key = self.named_key();
+        if let (true, Some(seconds @ 1..), false) =
+            (kind.plural == "pods", self.grace(options), dry_run)
+        {
+            let marked = self.shared.store.mark(kind, &key, seconds)?;
+            return Ok(Json(&*marked).into_response());
+        }
         let object = self.shared.store.delete(kind, &key, &conditions, dry_run)?;
         if !dry_run && let Ok(marked) = self.shared.store.get(kind, &key) {
             // Finalizers keep it.
@@ -136,6 +142,16 @@ impl Write<'_> {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
         });
         Ok(Json(status).into_response())
+    }
+
+    /// The grace period that a deletion asks for, in its body or its query.
+    fn grace(&self, options: &Value) -> Option<u64> {
+        let in_query = || {
+            parameter(self.parameters, "gracePeriodSeconds")
+                .parse()
+                .ok()
+        };
+        options["gracePeriodSeconds"].as_u64().or_else(in_query)
     }
 
     fn options(&self) -> WriteOptions {

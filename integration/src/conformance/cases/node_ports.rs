@@ -1,4 +1,4 @@
-//! NodePorts, from pods, hosts and outside. Rows S8, S11, S13, S15, S17, S18, S20, S24, N1, N4,
+//! NodePorts, from pods, hosts and outside. Rows S8, S11, S13, S15, S17, S18, S20, S24, S34c, N1, N4,
 //! N13 to N15, N20.
 
 use std::time::Duration;
@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::affinity::{expires, is_sticky_once_up, switches};
 use crate::{
+    agent::socket::{Family, Protocol},
     conformance::{
         case::cases,
         scenario::{Client, Scenario, tcp, tcp_at, tcp_to, udp_at, udp_to},
@@ -35,6 +36,8 @@ cases! {
         rules [H5], needs [Outside];
     s24_is_rejected_when_the_only_pod_was_evicted: rows [S24],
         rules [C11], needs [Outside];
+    s34c_node_port_is_free_after_its_service: rows [S34c],
+        rules [E16];
     n1_pod_to_node_port_http: rows [N1],
         rules [C15 E1 E13], needs [Outside];
     n4_node_to_node_port_http: rows [N4],
@@ -213,6 +216,29 @@ fn s24_is_rejected_when_the_only_pod_was_evicted(s: &Scenario) {
         client.is_refused_all(&tcp_to(&at_two_nodes(s, port)));
         client.is_refused_all(&udp_to(&at_two_nodes(s, port)));
     }
+}
+
+fn s34c_node_port_is_free_after_its_service(s: &Scenario) {
+    let _pods = s.published_backends("np", &["pod-1"]);
+    let port = s.node_port();
+    let node_port = || s.service("np").port("", 80, 80, "TCP").node_port("", port);
+    let (first, addresses) = (node_port(), s.at_node(1, port));
+    s.apply(first.object());
+    let mut host = s.host_client(1);
+    host.reaches_all(&tcp_to(&addresses), &["pod-1"]);
+    s.delete(first.object());
+    host.fails_all(&tcp_to(&addresses));
+    for to in &addresses {
+        let bound = host
+            .control
+            .open(Protocol::Tcp, Family::of(to.ip()), Some(*to));
+        let socket = bound
+            .unwrap()
+            .unwrap_or_else(|failure| panic!("{to} is taken: {failure}"));
+        host.control.close(socket).unwrap().unwrap();
+    }
+    s.apply(node_port().object());
+    host.reaches_all(&tcp_to(&addresses), &["pod-1"]);
 }
 
 /// The granular checks' Service, with node ports for TCP and UDP.

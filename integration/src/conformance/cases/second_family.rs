@@ -1,4 +1,4 @@
-//! The granular checks on the Service's second family, IPv6. Rows DS10 to DS14.
+//! The granular checks on the Service's second family, IPv6. Rows DS10 to DS15.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,10 @@ use super::networking::{
 };
 use crate::{
     agent::socket::Protocol,
-    conformance::{Scenario, case::cases},
+    conformance::{
+        case::cases,
+        scenario::{Scenario, tcp, udp},
+    },
     workload::Service,
 };
 
@@ -37,6 +40,8 @@ cases! {
         rules [H1 H9], needs [V4 V6];
     ds14_client_ip_affinity_udp: rows [DS14b],
         rules [H1 H9], needs [V4 V6];
+    ds15_host_network_endpoints: rows [DS15],
+        rules [A7 B14], needs [V4 V6];
 }
 
 fn second_family(service: &Service, port: u16) -> SocketAddr {
@@ -89,4 +94,25 @@ fn ds14_client_ip_affinity_http(s: &Scenario) {
 
 fn ds14_client_ip_affinity_udp(s: &Scenario) {
     affinity(s, Protocol::Udp, second_family);
+}
+
+fn ds15_host_network_endpoints(s: &Scenario) {
+    let port = s.node_port();
+    let service = s
+        .service("net")
+        .port("http", 80, 18_015, "TCP")
+        .port("udp", 90, 18_015, "UDP")
+        .node_port("http", port)
+        .node_port("udp", port);
+    s.apply(service.object());
+    let names = ["host-0", "host-1"];
+    let backends = [0, 1].map(|node| s.host_network_backend(node, names[node], 18_015));
+    s.publish(backends.iter().map(|backend| s.record(backend, "net")));
+    let at_node = s.at_node(0, port)[1];
+    for mut client in [s.client(0), s.client_in(&backends[1]), s.host_client(2)] {
+        client.reaches(&tcp(service.v6(80)), &names);
+        client.reaches(&udp(service.v6(90)), &names);
+        client.reaches(&tcp(at_node), &names);
+        client.reaches(&udp(at_node), &names);
+    }
 }

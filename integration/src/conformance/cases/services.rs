@@ -1,4 +1,4 @@
-//! Services come, change and go. Rows S1 to S7, S16, S23, S45.
+//! Services come, change and go. Rows S1 to S7, S16, S23, S35, S45, S46.
 
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ cases! {
         rules [A6 B5 B6];
     s3_is_updated_after_adding_or_deleting_ports: rows [S3],
         rules [A16 B6 E5];
+    s4_pods_are_seen_under_their_own_address: rows [S4],
+        rules [G1];
     s5_pods_hairpin_back_to_themselves_through_services: rows [S5],
         rules [G2];
     s6_services_go_up_and_down: rows [S6],
@@ -24,8 +26,12 @@ cases! {
         rules [A11 C7 C8 C11];
     s23_is_rejected_when_no_endpoints_exist: rows [S23],
         rules [C11 C13];
+    s35_sctp_services_load_no_kernel_module: rows [S35],
+        rules [M3], needs [Namespaces];
     s45_serves_endpoints_on_same_port_and_different_protocols: rows [S45],
         rules [A6 A16];
+    s46_load_balancer_serves_two_protocols_on_one_port_inside: rows [S46],
+        rules [A6];
 }
 
 fn s1_serves_a_basic_endpoint_from_pods(s: &Scenario) {
@@ -87,6 +93,20 @@ fn s3_is_updated_after_adding_or_deleting_ports(s: &Scenario) {
     s.apply(two.clone().without_port("one").object());
     client.fails_all(&tcp_at(&two, 80));
     client.reaches_all(&tcp_at(&two, 81), &["pod-2"]);
+}
+
+fn s4_pods_are_seen_under_their_own_address(s: &Scenario) {
+    let _pods = s.published_backends("echo", &["server"]);
+    let service = s.service("echo").port("", 80, 80, "TCP");
+    s.apply(service.object());
+    for node in 0..3 {
+        let mut client = s.client(node);
+        let own = client.addresses();
+        for dial in tcp_at(&service, 80) {
+            client.reaches(&dial, &["server"]);
+            client.is_seen_as(&dial, &own);
+        }
+    }
 }
 
 fn s5_pods_hairpin_back_to_themselves_through_services(s: &Scenario) {
@@ -186,6 +206,24 @@ fn s23_is_rejected_when_no_endpoints_exist(s: &Scenario) {
     host.fails_all(&udp_at(&service, 80));
 }
 
+fn s35_sctp_services_load_no_kernel_module(s: &Scenario) {
+    // The kernel's module registers its protocol when it is loaded, by whomever.
+    let protocols = || {
+        let text = std::fs::read_to_string("/proc/net/protocols").unwrap();
+        text.lines().filter(|line| line.starts_with("SCTP")).count()
+    };
+    let before = protocols();
+    let _pods = s.published_backends("both", &["pod-1"]);
+    let service = s
+        .service("both")
+        .port("sctp", 5060, 5060, "SCTP")
+        .port("tcp", 80, 80, "TCP");
+    s.apply(service.object());
+    // The other port shows that the proxy has taken the Service up.
+    s.client(0).reaches_all(&tcp_at(&service, 80), &["pod-1"]);
+    assert_eq!(protocols(), before);
+}
+
 fn s45_serves_endpoints_on_same_port_and_different_protocols(s: &Scenario) {
     let mut client = s.client(1);
     let _pods = s.published_backends("both", &["pod-1"]);
@@ -205,4 +243,21 @@ fn s45_serves_endpoints_on_same_port_and_different_protocols(s: &Scenario) {
     s.apply(both.clone().without_port("tcp").object());
     client.fails_all(&tcp_at(&both, 80));
     client.reaches_all(&udp_at(&both, 80), &["pod-1"]);
+}
+
+fn s46_load_balancer_serves_two_protocols_on_one_port_inside(s: &Scenario) {
+    let _pods = s.published_backends("both", &["pod-1"]);
+    let (tcp, udp) = (s.node_port(), s.node_port());
+    let service = s
+        .service("both")
+        .port("tcp", 80, 80, "TCP")
+        .port("udp", 80, 80, "UDP")
+        .load_balancer(&[])
+        .node_port("tcp", tcp)
+        .node_port("udp", udp);
+    s.apply(service.object());
+    for mut client in [s.client(0), s.client(1)] {
+        client.reaches_all(&tcp_at(&service, 80), &["pod-1"]);
+        client.reaches_all(&udp_at(&service, 80), &["pod-1"]);
+    }
 }
