@@ -269,6 +269,9 @@ fn clients_are_reached_through_exec_and_speak() {
             "kubectl -n lb-conformance-hosts exec -i host-0-2 -- lb-agent control",
         ]
     );
+    drop((pod, site));
+    let gone = "kubectl delete namespace lb-conformance-hosts --wait=false --ignore-not-found";
+    assert!(recorder.lines().iter().any(|line| line == gone));
 }
 
 #[test]
