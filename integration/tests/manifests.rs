@@ -9,6 +9,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -162,6 +163,9 @@ fn wait_healthy(node: &Node, process: &mut Process) {
 /// Runs the DaemonSet's controller with these capabilities through a first start, a take-over
 /// and the end of a backend, and returns the error that a UDP socket connected to it got.
 fn through_a_life(arguments: &[String], capabilities: &[String]) -> Option<i32> {
+    // Each loads the programs three times: one after another, on small machines.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut scene = Scene::from_api(&[]).unwrap();
     scene.kill_proxy().unwrap();
     ProxyUnderTest::cleanup(scene.cluster.node(0)).unwrap();

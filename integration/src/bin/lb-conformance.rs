@@ -64,18 +64,19 @@ fn run(options: &Options) -> Result<ExitCode> {
         let xml = xml.with_context(|| format!("reading {}", file.display()))?;
         upstream = conformance::upstream::read(&xml)?;
     }
-    let results = if options.kind.upstream {
-        Vec::new()
+    let (results, families) = if options.kind.upstream {
+        (Vec::new(), options.families)
     } else {
         let site = options.build_site().context("building the site")?;
         let console = Console::new(cases.len());
+        let results = run_all(&cases, &selection, &site, options.jobs(), &console);
         // The cluster goes before anything is said, so that the closing line is the last.
-        run_all(&cases, &selection, &site, options.jobs(), &console)
+        (results, site.families())
     };
     let report = Report {
         site: options.place(),
-        families: word(&options.families),
-        source: options.delivered(),
+        families: word(&families),
+        source: options.source(),
         proxy: options.proxy().to_owned(),
         started: started.to_string(),
         took: start.elapsed(),

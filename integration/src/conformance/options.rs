@@ -47,7 +47,7 @@ pub struct Options {
     /// EndpointSlices
     #[arg(long, value_name = "FILE", conflicts_with = "source")]
     pub kubeconfig: Option<PathBuf>,
-    /// Take the results of such a run, a JUnit file of Ginkgo's, into the report; with
+    /// Take what upstream's own tests did, a JUnit file of Ginkgo's, into the report; with
     /// --upstream, nothing is run
     #[arg(long, value_name = "FILE")]
     pub upstream_junit: Option<PathBuf>,
@@ -137,6 +137,17 @@ impl Options {
         self.jobs.unwrap_or_else(processors)
     }
 
+    /// How objects reach the proxies, for reports.
+    pub fn source(&self) -> String {
+        if self.kind.upstream || self.site == SiteKind::Kind {
+            return word(&Delivery::Api);
+        }
+        match &self.kubeconfig {
+            Some(_) => "kubeconfig".to_owned(),
+            None => word(&self.source),
+        }
+    }
+
     /// The proxy, for reports.
     pub fn proxy(&self) -> &str {
         self.proxy_command.as_deref().unwrap_or("lb-controller")
@@ -150,15 +161,6 @@ impl Options {
             self.site
         };
         word(&kind)
-    }
-
-    /// How objects reach the proxies, for reports: in a kind cluster there is one way.
-    pub fn delivered(&self) -> String {
-        if self.kubeconfig.is_some() {
-            return "kubeconfig".to_owned();
-        }
-        let kind = self.kind.upstream || self.site == SiteKind::Kind;
-        word(&if kind { Delivery::Api } else { self.source })
     }
 
     /// Builds the site and starts the proxies.

@@ -140,6 +140,9 @@ impl Drop for KindSite {
         if let Err(error) = self.run(&remove) {
             crate::panics::note(&format!("the client outside stays: {error:#}"));
         }
+        if let Err(error) = self.delete_namespace(HOSTS) {
+            crate::panics::note(&format!("{HOSTS} stays: {error:#}"));
+        }
     }
 }
 

@@ -269,6 +269,9 @@ fn clients_are_reached_through_exec_and_speak() {
             "kubectl -n lb-conformance-hosts exec -i host-0-2 -- lb-agent control",
         ]
     );
+    drop((pod, site));
+    let gone = "kubectl delete namespace lb-conformance-hosts --wait=false --ignore-not-found";
+    assert!(recorder.lines().iter().any(|line| line == gone));
 }
 
 #[test]
@@ -277,7 +280,7 @@ fn what_takes_namespaces_and_routes_is_not_offered() {
     for need in [Needs::Namespaces, Needs::Routes, Needs::AnyClusterIp] {
         assert!(!site.offers(need), "{need}");
     }
-    for need in [Needs::Outside, Needs::V4, Needs::V6] {
+    for need in [Needs::Outside, Needs::Zones, Needs::V4, Needs::V6] {
         assert!(site.offers(need), "{need}");
     }
 }
