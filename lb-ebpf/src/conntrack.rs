@@ -10,6 +10,7 @@ use crate::{
     abi::{
         Config, ConntrackEntry, ConntrackFlags, ConntrackKey, ConntrackState, Lifetime, PacketEvent,
     },
+    fault::{Fault, on},
     packet::Packet,
     parse::{Parsed, Upper, tcp},
     tables::{Conntrack, FlowState, PacketTables, Record},
@@ -227,7 +228,9 @@ fn end<T: Conntrack>(tables: &T, scratch: &mut Scratch, found: &Found<T::Record>
     if header.flags & tcp::FIN != 0 {
         new |= ConntrackState::FIN;
     }
-    if header.flags & tcp::RST != 0 {
+    if header.flags & tcp::RST != 0 && on(Fault::ResetEnds) {
+        remove(tables, found.table, scratch);
+    } else if header.flags & tcp::RST != 0 {
         new |= ConntrackState::RST;
     }
     if new != state {
@@ -261,7 +264,7 @@ fn expired(config: &Config, scratch: &Scratch, has_mate: bool, now: u32) -> bool
     let idle = if ages.0 < ages.1 { ages.0 } else { ages.1 };
     let fins = u32::from(half.is(ConntrackState::FIN)) + u32::from(other.is(ConntrackState::FIN));
     let class = Lifetime::of(scratch.parsed.key.protocol, half.state | other.state, fins);
-    idle > config.lifetime(class) as i32
+    idle > config.lifetime(class) as i32 && !on(Fault::FlowsForever)
 }
 
 /// The other half of a flow.
@@ -331,7 +334,9 @@ fn proves(scratch: &Scratch) -> bool {
     match scratch.parsed.upper {
         Upper::Tcp(header) => {
             header.flags & (tcp::ACK | tcp::SYN | tcp::RST) == tcp::ACK
-                && header.ack.wrapping_sub(entry.proof) <= entry.proof_end.wrapping_sub(entry.proof)
+                && (on(Fault::BlindAckProves)
+                    || header.ack.wrapping_sub(entry.proof)
+                        <= entry.proof_end.wrapping_sub(entry.proof))
         }
         Upper::Udp | Upper::Sctp(_) => true,
         Upper::IcmpError => false,

@@ -14,6 +14,7 @@ use crate::{
     answer,
     checksum::{self, Delta},
     conntrack::{self, Outcome, Scratch},
+    fault::{Fault, on},
     nat,
     open::{self, Opened, Ports},
     packet::{Packet, Verdict},
@@ -102,7 +103,7 @@ fn destined<T: PacketTables>(tables: &T, inner: &Parsed) -> Option<(ServiceEntry
     let fits = backend.addr == destination
         && backend.service_id == service.service_id
         && backend.has(BackendFlags::USED | BackendFlags::LOCAL);
-    fits.then_some((service, Choice { slot, backend }))
+    (fits || on(Fault::TunnelsTrusted)).then_some((service, Choice { slot, backend }))
 }
 
 /// The flow of an encapsulated packet: the one that exists, or a new one to the backend

@@ -34,6 +34,7 @@ pub mod answer;
 pub mod checksum;
 pub mod conntrack;
 pub mod dsr;
+pub mod fault;
 pub mod hash;
 pub mod nat;
 pub mod open;

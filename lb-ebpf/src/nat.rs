@@ -4,6 +4,7 @@
 use crate::{
     abi::{Addr, ConntrackKey, Protocol},
     checksum::{self, Delta},
+    fault::{Fault, on},
     packet::Packet,
     parse::{Fragment, IpHeader, Parsed, Upper, joined},
 };
@@ -54,6 +55,9 @@ fn rewrite_plain<P: Packet>(packet: &mut P, parsed: &Parsed, to: &ConntrackKey, 
     };
     if old_ports != new_ports && !packet.set_words(ip.upper, [new_ports]) {
         return false;
+    }
+    if on(Fault::ChecksumKept) {
+        return true;
     }
     match Protocol::from_number(from.protocol) {
         Some(Protocol::Tcp) => packet.fix_checksum(ip.upper + 16, delta, false),
@@ -126,7 +130,7 @@ fn rewrite_error<P: Packet>(packet: &mut P, parsed: &Parsed, to: &ConntrackKey, 
     let hides_source = from.src != to.src;
     let src = if hides_source { to.src } else { ip.src };
     if !set_addresses(packet, ip, src, to.dst, hops)
-        || !set_addresses(packet, embedded, to.dst, to.src, 0)
+        || !on(Fault::EmbeddedUntranslated) && !set_addresses(packet, embedded, to.dst, to.src, 0)
     {
         return false;
     }

@@ -8,6 +8,7 @@ use crate::{
         FrontendKind, NextHop, PacketEvent, Port, Scope, ServiceEntry,
     },
     conntrack::{self, Scratch},
+    fault::{Fault, on},
     hash::{Mixer, tuple_hash},
     packet::{Packet, Place},
     parse::Upper,
@@ -101,7 +102,9 @@ pub fn open<P: Packet, T: PacketTables + Conntrack>(
     {
         return Opened::Pass;
     }
-    if service.flags & FrontendFlags::SOURCE_RANGES != 0
+    let restricted = service.flags & FrontendFlags::SOURCE_RANGES != 0;
+    let lax = on(Fault::RangesIgnored) || scope == Scope::Internal && on(Fault::RangesForOthers);
+    if (restricted && !lax || on(Fault::RangesEverywhere))
         && !tables.admits(service.service_id, &key.src)
     {
         return Opened::Drop(PacketEvent::SourceRange, 0);
@@ -133,7 +136,7 @@ pub fn open<P: Packet, T: PacketTables + Conntrack>(
 #[inline(always)]
 fn scope_of<P: Packet, T: PacketTables>(tables: &T, src: &Addr) -> Scope {
     let local = if P::PLACE.egress {
-        true
+        !on(Fault::HostIsOutside)
     } else if tables.local_by_source() {
         let config = tables.config();
         if src.is_v4() {
@@ -142,7 +145,7 @@ fn scope_of<P: Packet, T: PacketTables>(tables: &T, src: &Addr) -> Scope {
             config.local_v6.contains(src)
         }
     } else {
-        P::PLACE.pod_facing
+        P::PLACE.pod_facing && !on(Fault::PodsAreOutside)
     };
     if local {
         Scope::Internal
@@ -177,15 +180,20 @@ fn choose<P: Packet, T: PacketTables>(
     let client = || AffinityKey {
         client: key.src,
         service_id: service.service_id,
-        kind: ClientKind::Address as u32,
+        kind: ClientKind::Address as u32
+            + u32::from(key.src_port.get()) * u32::from(on(Fault::AffinityByPort)),
     };
     let point = || Mixer::new(tuple_hash(key)).finish();
+    if on(Fault::AffinityWithoutUdp) && key.protocol == crate::abi::Protocol::Udp as u8 {
+        return select::at_point(tables, service, point());
+    }
     select::backend(tables, service, client, point, || packet.now_ns())
 }
 
 #[inline(always)]
 fn no_backend<P: Packet, T: PacketTables>(tables: &T, service: &ServiceEntry) -> Opened {
-    if service.flags & FrontendFlags::DROP == 0 {
+    let drops = service.flags & FrontendFlags::DROP != 0;
+    if !drops && !on(Fault::SilentRefusal) || on(Fault::LoudDrop) {
         if P::PLACE.early {
             // Who answers also counts.
             return Opened::Later;
@@ -210,11 +218,12 @@ fn path<P: Packet, T: PacketTables>(
 ) -> Result<Ports, Opened> {
     let (key, entry) = (&scratch.parsed.key, &mut scratch.entry);
     entry.through_stack(key);
-    let hairpin = backend.addr == key.src;
+    let hairpin = backend.addr == key.src && !on(Fault::NoHairpin);
     let local = backend.has(BackendFlags::LOCAL);
     // The stack takes packets of pods to any backend, and those from outside to backends
     // of this node; it keeps their source.
-    if !hairpin && !P::PLACE.egress && (local || P::PLACE.pod_facing) {
+    let pod = P::PLACE.pod_facing && !on(Fault::PodsMasqueraded);
+    if !hairpin && !P::PLACE.egress && (local || pod) {
         return Ok(Ports::OWN);
     }
     let query = Query {
@@ -250,6 +259,9 @@ fn path<P: Packet, T: PacketTables>(
     } else {
         device.snat_v6
     };
+    if on(Fault::NoMasquerade) {
+        entry.src = key.src;
+    }
     let config = tables.config();
     if entry.src.is_unspecified() || config.snat_count == 0 {
         return Err(Opened::Drop(PacketEvent::NoRoute, 0));
@@ -265,7 +277,7 @@ fn path<P: Packet, T: PacketTables>(
         | ConntrackFlags::SNAT
         | ConntrackFlags::PORT_CHOSEN;
     Ok(Ports {
-        own_first: false,
+        own_first: on(Fault::OwnPortKept),
         first: config.snat_first,
         count: config.snat_count,
     })
@@ -398,7 +410,7 @@ fn claim<T: Conntrack>(tables: &T, scratch: &mut Scratch) -> Claim {
     scratch.aim_at_mirror();
     if let Some(taken) = tables.find(FlowState::Proven, &scratch.mirror_key) {
         taken.read_into(&mut scratch.mirror);
-        if !scratch.is_mate() {
+        if !scratch.is_mate() && !on(Fault::ProvenPortTaken) {
             return Claim::Denied;
         }
         // Left over from an earlier life of this very flow.
@@ -433,5 +445,9 @@ pub fn may_open<P: Packet, T: PacketTables>(tables: &T, key: &ConntrackKey) -> b
     let Place {
         egress, pod_facing, ..
     } = P::PLACE;
-    !egress || !pod_facing && tables.node_address(&key.src) & crate::abi::NodeAddress::LOCAL != 0
+    if pod_facing && on(Fault::PodsNotServed) {
+        return false;
+    }
+    let is_local = || tables.node_address(&key.src) & crate::abi::NodeAddress::LOCAL != 0;
+    !egress || !pod_facing && (on(Fault::TransitTranslated) || is_local())
 }

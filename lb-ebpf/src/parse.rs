@@ -3,6 +3,7 @@
 
 use crate::{
     abi::{Addr, ConntrackKey, FragmentKey, Port, Protocol},
+    fault::{Fault, on},
     packet::Packet,
 };
 
@@ -320,7 +321,7 @@ fn ipv6<P: Packet>(packet: &P, at: usize, ip: &mut IpHeader) -> Result<(), NotOu
     let [_, _, next, hop_limit] = bytes(words[1]);
     let src = Addr::from_words([words[2], words[3], words[4], words[5]]);
     let dst = Addr::from_words([words[6], words[7], words[8], words[9]]);
-    if src.is_v4() || dst.is_v4() {
+    if (src.is_v4() || dst.is_v4()) && !on(Fault::MappedOnWire) {
         // A v4-mapped address on the wire would pass for the IPv4 one (RFC 4942, 2.2).
         return Err(NotOurs::Foreign);
     }
@@ -375,7 +376,7 @@ fn upper<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), NotOurs> {
     let (ports, upper) = match ip.protocol {
         6 => tcp(packet, ip)?,
         17 => (ports::<_, 2>(packet, ip)?, Upper::Udp),
-        132 => {
+        132 if !on(Fault::NoSctp) => {
             let ports = ports::<_, 3>(packet, ip)?;
             let chunk = match ip.fragment {
                 Fragment::Later(_) => None,

@@ -7,11 +7,14 @@
 
 use crate::{
     abi::{
-        ConntrackEntry, ConntrackFlags, DeviceFlags, NextHop, NodeAddress, PacketEvent, Protocol,
+        BackendFlags, ConntrackEntry, ConntrackFlags, DeviceFlags, NextHop, NodeAddress,
+        PacketEvent, Protocol,
     },
     answer::{self, Answer},
     conntrack::{self, Found, Outcome, Scratch},
-    dsr, nat,
+    dsr,
+    fault::{Fault, on},
+    nat,
     open::{self, Opened},
     packet::{Packet, Verdict},
     parse::{Fragment, NotOurs, Parsed, Upper},
@@ -210,18 +213,22 @@ pub(crate) fn dropped<P: Packet>(packet: &P, event: PacketEvent, detail: u32) ->
 #[inline(always)]
 fn stale<T: PacketTables>(tables: &T, scratch: &Scratch) -> bool {
     let (key, entry) = (&scratch.parsed.key, &scratch.entry);
-    if key.protocol != Protocol::Udp as u8 || !entry.has(ConntrackFlags::INITIATOR) {
+    if key.protocol != Protocol::Udp as u8 && !on(Fault::FlowsMove)
+        || !entry.has(ConntrackFlags::INITIATOR)
+    {
         return false;
     }
-    let serves = tables
-        .backend(entry.slot)
-        .is_some_and(|backend| backend.generation == entry.generation && backend.keeps_flows());
-    if serves {
+    let serves = tables.backend(entry.slot).is_some_and(|backend| {
+        (backend.generation == entry.generation || on(Fault::SlotIsIdentity))
+            && backend.keeps_flows()
+            && (!on(Fault::UdpLeavesEarly) || backend.has(BackendFlags::IN_CLUSTER_SET))
+    });
+    if serves || on(Fault::UdpStays) {
         return false;
     }
     // Without any endpoint the flow stays as it is (rule I3); without a frontend it ends.
     select::lookup(tables, &open::frontend_key(key), || None)
-        .is_none_or(|service| !service.table.is_empty())
+        .is_none_or(|service| !service.table.is_empty() || on(Fault::UdpEndsWithLast))
 }
 
 /// Whether XDP can finish what a record asks for.
@@ -248,6 +255,9 @@ fn left_to_tc<P: Packet>(packet: &P) -> Verdict {
 #[inline(always)]
 fn forward<P: Packet, T: PacketTables>(packet: &mut P, tables: &T, scratch: &Scratch) -> Step {
     let (parsed, entry) = (&scratch.parsed, &scratch.entry);
+    if on(Fault::AnswersUntranslated) && !entry.has(ConntrackFlags::INITIATOR) {
+        return Step::Done(Verdict::Pass);
+    }
     let mut hops = 0;
     let mut verdict = Verdict::Pass;
     let encapsulates = entry.has(ConntrackFlags::ENCAPSULATE);
@@ -258,14 +268,15 @@ fn forward<P: Packet, T: PacketTables>(packet: &mut P, tables: &T, scratch: &Scr
         }
         // What this host sends itself has a hop limit that nobody has used yet.
         hops = u8::from(!P::PLACE.egress);
-        if hops != 0 && parsed.ip.hop_limit <= 1 {
+        if hops != 0 && parsed.ip.hop_limit <= 1 && !on(Fault::HopLimitIgnored) {
             return Step::Answer(PacketEvent::HopLimit, Answer::HopLimit);
         }
         let mut room = entry.mtu;
         if encapsulates {
             room = room.saturating_sub(dsr::overhead(parsed.ip.v4));
         }
-        if entry.mtu != 0 && parsed.ip.len > room as usize && !packet.is_super_packet() {
+        let fits = parsed.ip.len <= room as usize || on(Fault::TooBigUnanswered);
+        if entry.mtu != 0 && !fits && !packet.is_super_packet() {
             return Step::Answer(PacketEvent::TooBig, Answer::TooBig(room as u16));
         }
         verdict = Verdict::Redirect(hop);
@@ -344,7 +355,7 @@ pub(crate) fn reassembles<P: Packet, T: PacketTables>(
     tables: &T,
     parsed: &mut Parsed,
 ) -> bool {
-    if P::PLACE.early {
+    if P::PLACE.early || on(Fault::FragmentsIgnored) {
         return false;
     }
     let Some(key) = parsed.ip.fragment_key() else {

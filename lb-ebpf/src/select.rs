@@ -6,6 +6,7 @@ use crate::{
         Addr, AffinityEntry, AffinityKey, BackendEntry, BackendFlags, FrontendFlags, FrontendKey,
         FrontendKind, NodeAddress, Scope, ServiceEntry, ServiceRangeFlags,
     },
+    fault::{Fault, on},
     tables::{Environment, ServiceCounter, Tables},
 };
 
@@ -61,14 +62,17 @@ pub fn lookup<T: Tables>(
     netns: impl Fn() -> Option<u64>,
 ) -> Option<ServiceEntry> {
     if let Some(entry) = frontend(tables, key) {
-        return Some(entry);
+        let absent = on(Fault::VipMustBeLocal) && tables.node_address(&key.addr) == 0;
+        return (!absent).then_some(entry);
     }
     if !tables.may_be_node_port(key) {
         return None;
     }
     let address = tables.node_address(&key.addr.loopback_as_one());
     let served = address & NodeAddress::NODE_PORTS != 0
-        || address & NodeAddress::LOOPBACK != 0 && netns() == Some(tables.host_netns());
+        || address & NodeAddress::LOOPBACK != 0
+            && (netns() == Some(tables.host_netns()) || on(Fault::LoopbackForAll))
+        || on(Fault::NodePortAnywhere);
     if !served {
         return None;
     }
@@ -121,7 +125,8 @@ pub fn in_scope<T: Tables>(
     scope: Scope,
     entry: ServiceEntry,
 ) -> Option<ServiceEntry> {
-    if scope == Scope::Internal || entry.flags & FrontendFlags::EXTERNAL_DIFFERS == 0 {
+    let internal = scope == Scope::Internal || on(Fault::OutsideIsInside);
+    if internal || entry.flags & FrontendFlags::EXTERNAL_DIFFERS == 0 {
         return Some(entry);
     }
     let kind = entry.flags & FrontendFlags::KIND_MASK;
@@ -145,13 +150,16 @@ pub fn backend<T: Tables>(
     point: impl Fn() -> u32,
     now_ns: impl Fn() -> u64,
 ) -> Option<Choice> {
-    if service.affinity_secs == 0 {
+    if service.affinity_secs == 0 || on(Fault::AffinityIgnored) {
         return at_point(tables, service, point());
     }
     let (key, now) = (client(), now_ns());
     let choice = match remembered(tables, &key, service, now) {
         Some(choice) => {
             tables.count_service(service.service_id, ServiceCounter::AffinityHit);
+            if on(Fault::AffinityNotRenewed) {
+                return Some(choice);
+            }
             choice
         }
         None => at_point(tables, service, point())?,
@@ -182,6 +190,7 @@ pub fn at_point<T: Tables>(tables: &T, service: &ServiceEntry, point: u32) -> Op
     if service.table.is_empty() {
         return None;
     }
+    let point = if on(Fault::OneBackend) { 0 } else { point };
     // `(point × length) >> 32` is below `length`: a modulo without a division.
     let index = (u64::from(point) * u64::from(service.table.len())) >> 32;
     let slot = tables.slot(service.table.offset() + index as u32)?;
@@ -199,7 +208,8 @@ fn remembered<T: Tables>(
     now: u64,
 ) -> Option<Choice> {
     let entry = tables.affinity(key)?;
-    if now.wrapping_sub(entry.last_used_ns) >= u64::from(service.affinity_secs) * NANOS_PER_SEC {
+    let age = now.wrapping_sub(entry.last_used_ns);
+    if age >= u64::from(service.affinity_secs) * NANOS_PER_SEC && !on(Fault::AffinityForever) {
         return None;
     }
     let backend = tables.backend(entry.slot)?;
@@ -210,7 +220,7 @@ fn remembered<T: Tables>(
     };
     let applies = backend.generation == entry.generation
         && backend.service_id == service.service_id
-        && backend.has(BackendFlags::USED | set);
+        && (backend.has(BackendFlags::USED | set) || on(Fault::AffinityOutOfSet));
     applies.then_some(Choice {
         slot: entry.slot,
         backend,

@@ -11,6 +11,7 @@ use crate::{
         Addr, AffinityKey, ConnectedFlow, DATAGRAM_FLOWS, DatagramFlow, FrontendFlags, FrontendKey,
         Port, ServiceEntry,
     },
+    fault::{Fault, on},
     select::{self, Choice, Undefined},
     tables::{BackendCounter, Environment, FlowTable, ServiceCounter, Socket, Tables},
 };
@@ -131,7 +132,7 @@ where
 /// A UDP socket receives a datagram from `addr`:`port`; what to show instead.
 #[inline(always)]
 pub fn recvmsg<C: Socket>(ctx: &C, addr: Addr, port: Port) -> Option<(Addr, Port)> {
-    if let Some(flows) = ctx.datagram() {
+    if let Some(flows) = ctx.datagram().filter(|_| !on(Fault::SenderShowsBackend)) {
         let recent = flows.recent();
         if flows.state(recent) & DatagramFlow::SHARED != 0 && flows.backend(recent) == (addr, port)
         {
@@ -149,7 +150,7 @@ pub fn recvmsg<C: Socket>(ctx: &C, addr: Addr, port: Port) -> Option<(Addr, Port
 /// The peer address of a connected socket; what to show instead of `addr`:`port`.
 #[inline(always)]
 pub fn peer<C: Socket>(ctx: &C, addr: Addr, port: Port) -> Option<(Addr, Port)> {
-    let flow = ctx.connected()?;
+    let flow = ctx.connected().filter(|_| !on(Fault::PeerShowsBackend))?;
     (flow.backend == addr && flow.backend_port == port).then_some((flow.vip, flow.vip_port))
 }
 
@@ -181,7 +182,8 @@ fn service_of<T: Tables, C: Environment>(
     let Some(service) = select::lookup(tables, key, || Some(ctx.netns_cookie())) else {
         return Err(undefined(tables, key));
     };
-    let judged = service.flags & FrontendFlags::SOURCE_RANGES != 0
+    let restricted = service.flags & FrontendFlags::SOURCE_RANGES != 0;
+    let judged = restricted && !on(Fault::SocketsSkipRanges)
         || service.flags & FrontendFlags::EXTERNAL_DIFFERS != 0
             && tables.local_by_source()
             && ctx.netns_cookie() != tables.host_netns();
@@ -227,7 +229,8 @@ fn known_flow<T: Tables, F: FlowTable>(
         }
         let (slot, generation) = flows.slot(index);
         let backend = tables.backend(slot)?;
-        if backend.generation != generation || !backend.keeps_flows() {
+        let serves = backend.keeps_flows() || on(Fault::SocketFlowsStay);
+        if backend.generation != generation || !serves {
             flows.set_state(index, 0);
             count_closed_slot(tables, slot, generation);
             return None;
@@ -280,7 +283,8 @@ fn another_backend<T: Tables, E: Environment, F: FlowTable>(
 
 #[inline(always)]
 fn no_backend<T: Tables>(tables: &T, service: &ServiceEntry) -> Verdict {
-    if service.flags & FrontendFlags::DROP == 0 {
+    let drops = service.flags & FrontendFlags::DROP != 0;
+    if !drops && !on(Fault::SilentRefusal) || on(Fault::LoudDrop) {
         tables.count_service(service.service_id, ServiceCounter::Refused);
         Verdict::Refuse
     } else {

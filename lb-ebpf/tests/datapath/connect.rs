@@ -51,6 +51,16 @@ fn another_port_or_protocol_of_a_vip_passes() {
 }
 
 #[test]
+fn a_frontend_with_source_ranges_is_left_to_the_packet_path() {
+    let mut world = World::default();
+    world.serve(1, tcp(VIP), &TWO);
+    world.program(1, tcp(VIP), &[0, 1], FrontendFlags::SOURCE_RANGES, 0);
+    let verdict = socket::connect(&world, &Sock::new(), &tcp(VIP));
+    assert_eq!(verdict, Verdict::Pass);
+    assert_eq!(world.count(1, Opened), 0);
+}
+
+#[test]
 fn vip_translates_to_each_backend_equally_often() {
     for count in [2, 3, 7] {
         let hosts: Vec<String> = (1..=count).map(|host| format!("10.1.0.{host}")).collect();

@@ -9,7 +9,7 @@ pub(super) fn directory() -> PathBuf {
 }
 
 macro_rules! scenarios {
-    ($($name:ident)*) => {
+    ($(#[test] fn $name:ident();)*) => {
         $(
             #[test]
             fn $name() {
@@ -30,41 +30,41 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    affinity_change
-    contested_address
-    dsr_annotation
-    dual_stack
-    duplicate_endpoints
-    external_ips_switch
-    external_policy_without_outside
-    external_traffic_policy
-    graceful_termination
-    headless_label
-    hints_and_local_sets
-    internal_traffic_policy
-    malformed_objects
-    many_services_grow_the_maps
-    mirrored_and_foreign_slices
-    named_ports
-    neither_ready_nor_terminating
-    node_hints
-    node_ports_off
-    one_number_two_protocols
-    ports_that_swap
-    proxy_name_label
-    prune_deleted_on_restart
-    relist_after_outage
-    restart_in_the_same_state
-    service_recreated
-    shared_backends
-    slice_deleted
-    slice_rebalancing
-    slices_before_their_service
-    source_ranges
-    table_length_pinned
-    target_port_change
-    terminating_fallback_of_each_set
-    type_changes
-    unnamed_port
-    zone_hints_and_zone_change
+    #[test] fn affinity_change();
+    #[test] fn contested_address();
+    #[test] fn dsr_annotation();
+    #[test] fn dual_stack();
+    #[test] fn duplicate_endpoints();
+    #[test] fn external_ips_switch();
+    #[test] fn external_policy_without_outside();
+    #[test] fn external_traffic_policy();
+    #[test] fn graceful_termination();
+    #[test] fn headless_label();
+    #[test] fn hints_and_local_sets();
+    #[test] fn internal_traffic_policy();
+    #[test] fn malformed_objects();
+    #[test] fn many_services_grow_the_maps();
+    #[test] fn mirrored_and_foreign_slices();
+    #[test] fn named_ports();
+    #[test] fn neither_ready_nor_terminating();
+    #[test] fn node_hints();
+    #[test] fn node_ports_off();
+    #[test] fn one_number_two_protocols();
+    #[test] fn ports_that_swap();
+    #[test] fn proxy_name_label();
+    #[test] fn prune_deleted_on_restart();
+    #[test] fn relist_after_outage();
+    #[test] fn restart_in_the_same_state();
+    #[test] fn service_recreated();
+    #[test] fn shared_backends();
+    #[test] fn slice_deleted();
+    #[test] fn slice_rebalancing();
+    #[test] fn slices_before_their_service();
+    #[test] fn source_ranges();
+    #[test] fn table_length_pinned();
+    #[test] fn target_port_change();
+    #[test] fn terminating_fallback_of_each_set();
+    #[test] fn type_changes();
+    #[test] fn unnamed_port();
+    #[test] fn zone_hints_and_zone_change();
 }

@@ -183,6 +183,8 @@ pub(super) const ROWS: &[Row] = &[
             let packet = case.opening(case.client(), case.vip());
             let pod = Net::Pods(1).at(case.family, 6, 40_000);
             let from_pod = case.opening(pod, case.vip());
+            let own = Net::Uplink.at(case.family, NODE, 45_000);
+            let from_host = case.opening(own, case.vip());
             Script::new(World::node().with(&service))
                 .step(
                     Step::new(case.hook, &packet)
@@ -193,6 +195,15 @@ pub(super) const ROWS: &[Row] = &[
                 .step(
                     Step::new(Hook::PodIngress, &from_pod)
                         .passes_as(&from_pod.clone().between(pod, case.backend(2)))
+                        .counts(PacketEvent::Opened),
+                )
+                .step(
+                    Step::new(Hook::Egress, &from_host)
+                        .leaves(
+                            Port::Second,
+                            2,
+                            &from_host.clone().between(own, case.backend(2)),
+                        )
                         .counts(PacketEvent::Opened),
                 )
         },

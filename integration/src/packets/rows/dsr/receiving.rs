@@ -151,6 +151,20 @@ pub(in super::super) const ROWS: &[Row] = &[
         },
     },
     Row {
+        name: "a tunnel to a slot that is not that backend any more is foreign",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: BOTH,
+        protocols: TRANSPORTS,
+        script: |case| {
+            let packet = case.opening(case.client(), case.vip());
+            Script::new(direct(case, 1).backend(0, |slot| slot.flags = 0)).step(
+                Step::new(case.hook, &arriving(case, &packet))
+                    .counts(PacketEvent::ForeignTunnel)
+                    .flows(&[]),
+            )
+        },
+    },
+    Row {
         name: "tunnels with what no service has inside are not looked into",
         hooks: &Hook::ALL,
         families: BOTH,
