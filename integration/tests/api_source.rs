@@ -11,6 +11,8 @@ mod expiry;
 mod order;
 #[path = "api_source/selectors.rs"]
 mod selectors;
+#[path = "api_source/service_cidrs.rs"]
+mod service_cidrs;
 #[path = "api_source/start.rs"]
 mod start;
 
