@@ -14,6 +14,7 @@ mod demo;
 mod exec;
 mod exit;
 mod lint;
+mod mutants;
 mod setup;
 mod summary;
 mod test;
@@ -42,6 +43,7 @@ enum Verb {
     Lint(lint::Args),
     Demo(demo::Args),
     Bench(bench::Args),
+    Mutants(mutants::Args),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Verb::Lint(args) => lint::run(&workspace, args),
         Verb::Demo(args) => demo::run(&workspace, args),
         Verb::Bench(args) => bench::run(&workspace, args),
+        Verb::Mutants(args) => mutants::run(&workspace, args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
