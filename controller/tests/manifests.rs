@@ -308,12 +308,13 @@ fn component_for_walking_namespaces_names_what_is_there() {
 // === RBAC ===
 
 /// What kube-proxy's role grants, as (group, resource, verbs).
-const NODE_PROXIER: [(&str, &str, &[&str]); 5] = [
+const NODE_PROXIER: [(&str, &str, &[&str]); 6] = [
     ("", "services", &["list", "watch"]),
     ("", "endpoints", &["list", "watch"]),
     ("", "nodes", &["get", "list", "watch"]),
     ("discovery.k8s.io", "endpointslices", &["list", "watch"]),
     ("networking.k8s.io", "servicecidrs", &["list", "watch"]),
+    ("events.k8s.io", "events", &["create", "patch", "update"]),
 ];
 
 #[test]

@@ -16,6 +16,7 @@ mod exec;
 mod exit;
 mod image;
 mod lint;
+mod mutants;
 mod setup;
 mod summary;
 mod test;
@@ -46,6 +47,7 @@ enum Verb {
     Demo(demo::Args),
     Bench(bench::Args),
     Image(image::Args),
+    Mutants(mutants::Args),
 }
 
 fn main() -> ExitCode {
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Verb::Demo(args) => demo::run(&workspace, args),
         Verb::Bench(args) => bench::run(&workspace, args),
         Verb::Image(args) => image::run(&workspace, args),
+        Verb::Mutants(args) => mutants::run(&workspace, args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -21,14 +21,14 @@ fn knows(scene: &Scene, network: &str) -> bool {
 #[test]
 fn e3_service_cidrs_of_the_api_server_are_followed() {
     let mut scene = Scene::from_api(&[]).unwrap();
-    assert!(!knows(&scene, "10.97.0.0/16"));
-    scene.control_plane.apply(&cidr(&["10.97.0.0/16"])).unwrap();
-    eventually("the network is known", || knows(&scene, "10.97.0.0/16"));
+    assert!(!knows(&scene, "203.0.113.0/24"));
+    scene.control_plane.apply(&cidr(&["203.0.113.0/24"])).unwrap();
+    eventually("the network is known", || knows(&scene, "203.0.113.0/24"));
     scene
         .control_plane
-        .delete(&cidr(&["10.97.0.0/16"]))
+        .delete(&cidr(&["203.0.113.0/24"]))
         .unwrap();
-    eventually("the network is gone", || !knows(&scene, "10.97.0.0/16"));
+    eventually("the network is gone", || !knows(&scene, "203.0.113.0/24"));
     scene.reaches(&["pod-1", "pod-2"]).unwrap();
 }
 
