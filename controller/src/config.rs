@@ -95,10 +95,7 @@ pub struct Prepare {
 
 /// Options of `run`.
 #[derive(Debug, Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a flag of its own"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Run {
     /// Where Services and EndpointSlices come from.
     #[command(flatten)]

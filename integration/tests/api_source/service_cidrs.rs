@@ -22,7 +22,10 @@ fn knows(scene: &Scene, network: &str) -> bool {
 fn e3_service_cidrs_of_the_api_server_are_followed() {
     let mut scene = Scene::from_api(&[]).unwrap();
     assert!(!knows(&scene, "203.0.113.0/24"));
-    scene.control_plane.apply(&cidr(&["203.0.113.0/24"])).unwrap();
+    scene
+        .control_plane
+        .apply(&cidr(&["203.0.113.0/24"]))
+        .unwrap();
     eventually("the network is known", || knows(&scene, "203.0.113.0/24"));
     scene
         .control_plane
