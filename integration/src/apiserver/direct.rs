@@ -153,7 +153,10 @@ impl ApiServer {
         self.create(json!({
             "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
             "metadata": {"name": "kubernetes"}, "spec": {"cidrs": ranges},
-            "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+            "status": {"conditions": [{
+                "type": "Ready", "status": "True", "reason": "", "message": "",
+                "lastTransitionTime": "2024-01-01T00:00:00Z",
+            }]},
         }))?;
         let (Some(address), Some(cidr)) = (advertise, cidrs.first()) else {
             return Ok(());
