@@ -1,14 +1,12 @@
 //! `cargo xtask conformance`: set-up, a build, and then the conformance suite in our place.
 
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 
 use anyhow::Result;
 
 use crate::setup::{self, Scope};
 use crate::workspace::Workspace;
-use crate::{bpf, build, exit};
+use crate::{bpf, build, exec};
 
 /// Run a service proxy, ours or another, through the conformance suite.
 ///
@@ -29,11 +27,5 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let tools = setup::ensure(workspace, &[Scope::Demo])?;
     bpf::build(workspace, &tools)?;
     build::programs(workspace, false)?;
-    let suite = workspace.target.join("debug/lb-conformance");
-    // It takes over this process, so the terminal's signals and its exit code are its own.
-    let error = Command::new(&suite).args(&args.pass_on).exec();
-    Err(exit::failure(
-        exit::STEP,
-        format!("cannot start {}: {error}", workspace.show(&suite)),
-    ))
+    exec::in_our_place(workspace, "debug/lb-conformance", &args.pass_on)
 }

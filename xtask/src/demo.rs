@@ -1,14 +1,12 @@
 //! `cargo xtask demo`: set-up, an optimised build, and then the demo in our place.
 
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 
 use anyhow::Result;
 
 use crate::setup::{self, Scope};
 use crate::workspace::Workspace;
-use crate::{bpf, build, exit};
+use crate::{bpf, build, exec};
 
 /// Show lb at work: a small cluster in network namespaces, live traffic, a backend killed.
 ///
@@ -28,11 +26,5 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let tools = setup::ensure(workspace, &[Scope::Demo])?;
     bpf::build(workspace, &tools)?;
     build::programs(workspace, true)?;
-    let demo = workspace.target.join("release/lb-demo");
-    // It takes over this process, so the terminal's signals and its exit code are its own.
-    let error = Command::new(&demo).args(&args.pass_on).exec();
-    Err(exit::failure(
-        exit::STEP,
-        format!("cannot start {}: {error}", workspace.show(&demo)),
-    ))
+    exec::in_our_place(workspace, "release/lb-demo", &args.pass_on)
 }

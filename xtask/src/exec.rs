@@ -1,7 +1,9 @@
 //! Running other programs: visibly, silently into a log, or for their output.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread::sleep;
@@ -11,6 +13,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::exit::{self, STEP};
 use crate::ui::Ticker;
+use crate::workspace::Workspace;
 
 /// Lines of a failed step's log that are shown.
 const TAIL: usize = 30;
@@ -95,6 +98,21 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
         bail!("{program}: {}", String::from_utf8_lossy(&out.stderr).trim());
     }
     String::from_utf8(out.stdout).with_context(|| format!("{program} did not print UTF-8"))
+}
+
+/// Starts a program of the target directory instead of this process: the terminal's signals
+/// and the exit code are its own. Comes back only if that fails.
+pub(crate) fn in_our_place(
+    workspace: &Workspace,
+    program: &str,
+    arguments: &[OsString],
+) -> Result<()> {
+    let program = workspace.target.join(program);
+    let error = Command::new(&program).args(arguments).exec();
+    Err(exit::failure(
+        STEP,
+        format!("cannot start {}: {error}", workspace.show(&program)),
+    ))
 }
 
 /// Whether `file` contains one of `needles`.
