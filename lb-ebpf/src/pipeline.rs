@@ -139,20 +139,17 @@ pub fn judge<P: Packet, T: PacketTables + Conntrack>(
 
 /// A packet to no frontend is nobody's business, unless its destination can only be a
 /// Service's (rule E3). Only what would open a flow is answered: the rest may belong to a
-/// connection that the kernel knows.
+/// connection that the kernel knows, and is asked about first because it is most of the traffic.
 #[inline(always)]
 fn undefined<P: Packet, T: PacketTables>(packet: &P, tables: &T, parsed: &Parsed) -> Step {
-    if P::PLACE.egress && P::PLACE.pod_facing {
-        // What pods receive was judged where it came from.
+    // What pods receive was judged where it came from.
+    if !conntrack::opens(&parsed.upper) || P::PLACE.egress && P::PLACE.pod_facing {
         return Step::Done(Verdict::Pass);
     }
     let Some(undefined) = select::undefined(tables, &parsed.key.dst) else {
         return Step::Done(Verdict::Pass);
     };
-    if !may_open::<P, T>(tables, parsed)
-        || !conntrack::opens(&parsed.upper)
-        || !open::serves_outside::<P, T>(tables)
-    {
+    if !open::may_open::<P, T>(tables, &parsed.key) || !open::serves_outside::<P, T>(tables) {
         return Step::Done(Verdict::Pass);
     }
     match undefined {
