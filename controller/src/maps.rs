@@ -4,7 +4,7 @@
 //! Sizes of keys and values are checked once, here, when a map is opened; after that
 //! nothing can read or write past an element.
 
-mod events;
+pub mod events;
 mod trie;
 
 use std::{

@@ -1,7 +1,7 @@
 //! The thread that runs [`Sweep`]s: regularly, and when UDP endpoints have gone.
 
 use std::{
-    io,
+    io, mem,
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     thread,
     time::{Duration, Instant},
@@ -205,12 +205,20 @@ impl Worker {
         let clock = Clock::new(maps.config.get(0).lifetimes);
         let retired = RetiredFrontends::new(self.retired.iter().copied());
         let sweep = Sweep::new(tables, &backends, clock, &self.parity, retired);
-        let events = maps.events.dump()?;
+        // As it is when the run begins; an estimate must not hold the run up.
+        let events = maps.events.dump();
         let (mut report, parity) = sweep.run()?;
         self.parity = parity;
-        let census = Census::of(&report, &events);
-        if let Some(before) = self.census.replace(census) {
-            report.evicted = before.evicted_until(&census, &report);
+        let census = match events {
+            Ok(events) => Some(Census::of(&report, &events)),
+            Err(error) => {
+                warn!(%error, "evicted flows cannot be estimated");
+                None
+            }
+        };
+        let before = mem::replace(&mut self.census, census);
+        if let (Some(before), Some(now)) = (before, census) {
+            report.evicted = before.evicted_until(&now, &report);
         }
         Ok(Some(report))
     }

@@ -8,6 +8,7 @@
 use lb_ebpf::abi::{EventKey, PacketEvent};
 
 use super::report::Report;
+use crate::maps::events::total;
 
 /// What was counted until the end of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,13 +22,9 @@ pub(super) struct Census {
 impl Census {
     /// The counts of a run, with what programs had counted when it began.
     pub(super) fn of(report: &Report, events: &[(EventKey, u64)]) -> Self {
-        let sum = |event: PacketEvent| {
-            let of_event = events.iter().filter(|(key, _)| key.event == event as u32);
-            of_event.map(|(_, count)| count).sum()
-        };
         Self {
-            opened: sum(PacketEvent::Opened),
-            established: sum(PacketEvent::Established),
+            opened: total(events, PacketEvent::Opened),
+            established: total(events, PacketEvent::Established),
             left: report.unproven.left,
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use aya::maps::{Map, MapData, MapError, PerCpuHashMap};
-use lb_ebpf::abi::{EventKey, map};
+use lb_ebpf::abi::{EventKey, PacketEvent, map};
 
 use super::MapsError;
 
@@ -37,6 +37,12 @@ impl EventTable {
         let counts = self.counts.iter().map(|item| item.map(sum));
         counts.collect::<Result<_, _>>().map_err(failed)
     }
+}
+
+/// How often something has happened, over all devices and whatever the detail.
+pub fn total(counts: &[(EventKey, u64)], event: PacketEvent) -> u64 {
+    let of_event = counts.iter().filter(|(key, _)| key.event == event as u32);
+    of_event.fold(0, |sum, (_, count)| sum.saturating_add(*count))
 }
 
 fn failed(source: MapError) -> MapsError {

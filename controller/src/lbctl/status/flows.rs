@@ -4,6 +4,8 @@
 use lb_ebpf::abi::{Collected, EventKey, PacketEvent};
 use serde::Serialize;
 
+use crate::maps::events::total;
+
 /// Flows since the maps were made, over all devices; named as in `drops`.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Flows {
@@ -25,21 +27,16 @@ pub struct Flows {
 
 impl Flows {
     pub(super) fn of(events: &[(EventKey, u64)]) -> Self {
-        let mut flows = Self::default();
-        for (key, count) in events {
-            let total = match PacketEvent::from_number(key.event) {
-                Some(PacketEvent::Opened) => &mut flows.opened,
-                Some(PacketEvent::Established) => &mut flows.established,
-                Some(PacketEvent::HalfRestored) => &mut flows.half_restored,
-                Some(PacketEvent::PortTaken) => &mut flows.port_taken,
-                Some(PacketEvent::PortsExhausted) => &mut flows.ports_exhausted,
-                Some(PacketEvent::NoRecord) => &mut flows.no_record,
-                Some(PacketEvent::ConntrackFull) => &mut flows.conntrack_full,
-                _ => continue,
-            };
-            *total = total.saturating_add(*count);
+        let total = |event| total(events, event);
+        Self {
+            opened: total(PacketEvent::Opened),
+            established: total(PacketEvent::Established),
+            half_restored: total(PacketEvent::HalfRestored),
+            port_taken: total(PacketEvent::PortTaken),
+            ports_exhausted: total(PacketEvent::PortsExhausted),
+            no_record: total(PacketEvent::NoRecord),
+            conntrack_full: total(PacketEvent::ConntrackFull),
         }
-        flows
     }
 }
 
