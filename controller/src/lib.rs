@@ -3,6 +3,10 @@
 //! Nothing flows back: [`model`] knows no Kubernetes type, [`desired`] does no IO,
 //! [`plan`] does no IO, [`apply`] is the only writer of maps.
 
+// Tests share modules with those in `tests`, which know the crate by its name.
+#[cfg(test)]
+extern crate self as lb_controller;
+
 pub mod apply;
 pub mod config;
 pub mod conntrack;

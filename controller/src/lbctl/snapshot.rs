@@ -214,7 +214,7 @@ impl Snapshot {
     }
 
     /// The entries of `table`; what lies beyond the slab is left out.
-    pub(super) fn entries(&self, table: TableRef) -> impl Iterator<Item = u32> + '_ {
+    pub(crate) fn entries(&self, table: TableRef) -> impl Iterator<Item = u32> + '_ {
         let start = table.offset().min(self.slab.entries());
         let end = start.saturating_add(table.len()).min(self.slab.entries());
         (start..end).filter_map(|index| self.slab.entry(index))

@@ -7,6 +7,7 @@
 //! deleted and made again, and the maps grow twice.
 
 mod clients;
+#[path = "../support/sandbox.rs"]
 mod sandbox;
 mod servers;
 mod writer;
@@ -37,7 +38,7 @@ mod netns {
 
     #[test]
     fn connects_never_reach_another_service_while_everything_changes() {
-        let sandbox = Sandbox::new();
+        let sandbox = Sandbox::new("races");
         servers::start();
         sandbox.enter();
         let mut writer = Writer::new(sandbox.place());

@@ -3,6 +3,8 @@
 use super::{
     super::{Outcome, ReconcileError, active::Active, desired_of},
     cluster::{Cluster, NODE},
+    dump,
+    player::{Player, Seen},
     target::{Faults, Maps},
 };
 use crate::{
@@ -64,8 +66,57 @@ impl Controller {
         scratch
     }
 
-    /// The process ends and another begins: it finds the maps, and nothing else.
-    pub(super) fn restart(&mut self, cluster: &Cluster) {
+    pub(super) const fn restarted(&self) -> bool {
+        self.restarted
+    }
+
+    fn update(&mut self) -> Result<(), ReconcileError> {
+        let names = self.active.due(&mut self.store);
+        let outcome = &mut Outcome::default();
+        self.active
+            .update(names, &self.store, self.settings, outcome)
+    }
+
+    pub(super) fn has_work(&self) -> bool {
+        self.store.has_dirty() || self.active.has_work()
+    }
+
+    pub(super) fn maps(&mut self) -> &mut Maps {
+        &mut self.active.datapath
+    }
+
+    pub(super) fn memory(&self) -> &Memory {
+        &self.active.datapath.memory
+    }
+
+    /// What is desired, Service by Service.
+    pub(super) fn desired(&self) -> Vec<DesiredService> {
+        desired_by(&self.store, self.settings)
+    }
+}
+
+/// What is desired of everything in a store, Service by Service.
+pub(super) fn desired_by(store: &Store, settings: Settings) -> Vec<DesiredService> {
+    let mut names: Vec<&ObjectName> = store.services().map(|(name, _)| name).collect();
+    names.sort();
+    let of = |name| desired_of(store, settings, name);
+    names.into_iter().flat_map(of).collect()
+}
+
+impl Player for Controller {
+    fn settings(&mut self) -> &mut Settings {
+        &mut self.settings
+    }
+
+    fn converter(&mut self) -> &mut Converter {
+        &mut self.converter
+    }
+
+    fn observe(&mut self, event: Event) {
+        self.store.apply(event);
+    }
+
+    fn restart(&mut self, cluster: &Cluster) {
         let maps = std::mem::replace(
             &mut self.active.datapath,
             Maps::new(super::target::TINY, Faults::Never),
@@ -86,26 +137,7 @@ impl Controller {
         self.relist(cluster);
     }
 
-    pub(super) const fn restarted(&self) -> bool {
-        self.restarted
-    }
-
-    pub(super) fn observe(&mut self, event: Event) {
-        self.store.apply(event);
-    }
-
-    pub(super) fn converter(&mut self) -> &mut Converter {
-        &mut self.converter
-    }
-
-    pub(super) fn relist(&mut self, cluster: &Cluster) {
-        for event in cluster.list(&mut self.converter) {
-            self.store.apply(event);
-        }
-    }
-
-    /// Reconciles until nothing fails; a restart finds `cluster`.
-    pub(super) fn reconcile(&mut self, cluster: &Cluster) {
+    fn reconcile(&mut self, cluster: &Cluster) {
         for _ in 0..PATIENCE {
             if self.update().is_ok() {
                 self.active.synced = true;
@@ -119,15 +151,7 @@ impl Controller {
         panic!("never done");
     }
 
-    fn update(&mut self) -> Result<(), ReconcileError> {
-        let names = self.active.due(&mut self.store);
-        let outcome = &mut Outcome::default();
-        self.active
-            .update(names, &self.store, self.settings, outcome)
-    }
-
-    /// Time passes: indices may be used again, and no flow needs a removed frontend.
-    pub(super) fn idle(&mut self) {
+    fn idle(&mut self) {
         self.active.idle();
         let retired: Vec<_> = self.active.planner.retired().collect();
         while self.active.retire_done(&retired).is_err() {
@@ -135,27 +159,10 @@ impl Controller {
         }
     }
 
-    pub(super) fn has_work(&self) -> bool {
-        self.store.has_dirty() || self.active.has_work()
-    }
-
-    pub(super) fn maps(&mut self) -> &mut Maps {
-        &mut self.active.datapath
-    }
-
-    pub(super) fn memory(&self) -> &Memory {
-        &self.active.datapath.memory
-    }
-
-    /// What is desired, Service by Service.
-    pub(super) fn desired(&self) -> Vec<DesiredService> {
-        let mut names: Vec<ObjectName> = self
-            .store
-            .services()
-            .map(|(name, _)| name.clone())
-            .collect();
-        names.sort();
-        let of = |name| desired_of(&self.store, self.settings, name);
-        names.iter().flat_map(of).collect()
+    fn seen(&self) -> Seen {
+        Seen {
+            desired: dump::desired(&self.desired()),
+            maps: dump::maps(&dump::snapshot(self.memory())),
+        }
     }
 }

@@ -15,7 +15,7 @@ use zerocopy::FromZeros;
 
 use crate::{
     desired::{BackendSet, DesiredFrontend, DesiredService, Forwarding},
-    lbctl::{Canonical, Filter, canonical, snapshot},
+    lbctl::{Canonical, Filter, canonical, snapshot::Snapshot},
     model::TrafficPolicy,
     plan::{Capacity, tests::memory::Memory},
 };
@@ -100,8 +100,8 @@ fn dialled(addr: IpAddr, port: u16) -> String {
 }
 
 /// What is programmed, by way of `lbctl dump --canonical`, with the entries of each table.
-pub(super) fn maps(memory: &Memory) -> String {
-    let canonical = of(memory);
+pub(super) fn maps(snapshot: &Snapshot) -> String {
+    let canonical = canonical(snapshot, &Filter::default());
     let mut out = String::new();
     for service in &canonical.services {
         let _ = write!(
@@ -147,7 +147,7 @@ pub(super) fn maps(memory: &Memory) -> String {
                     .iter()
                     .fold(String::new(), |all, flag| all + " " + flag),
                 frontend.set,
-                table(memory, &key, frontend.when_empty),
+                table(snapshot, &key, frontend.when_empty),
             );
         }
         for backend in &service.backends {
@@ -175,11 +175,12 @@ fn protocol_number(word: &str) -> u8 {
 }
 
 /// How the entries of a frontend's table are shared out.
-fn table(memory: &Memory, key: &FrontendKey, when_empty: &str) -> String {
-    let entry = memory.services[key];
+fn table(snapshot: &Snapshot, key: &FrontendKey, when_empty: &str) -> String {
+    let found = snapshot.frontends.iter().find(|(other, _)| other == key);
+    let (_, entry) = found.expect("what was listed is there");
     let mut shares = BTreeMap::<SocketAddr, usize>::new();
-    for slot in memory.table(entry.table) {
-        let backend = memory.backends[*slot as usize];
+    for slot in snapshot.entries(entry.table) {
+        let backend = snapshot.backends[slot as usize];
         let at = SocketAddr::new(backend.addr.to_ip(), backend.port.get());
         *shares.entry(at).or_default() += 1;
     }
@@ -206,7 +207,8 @@ fn words(set: &BTreeMap<u32, u64>, len: u32) -> Vec<u64> {
     words
 }
 
-fn snapshot(memory: &Memory) -> snapshot::Snapshot {
+/// Maps in memory, as if they had been copied from the kernel.
+pub(super) fn snapshot(memory: &Memory) -> Snapshot {
     let copy = memory.snapshot();
     let mut frontends = copy.frontends;
     frontends.sort_by_key(|(key, _)| (key.addr.octets(), key.port.get(), key.protocol, key.scope));
@@ -216,7 +218,7 @@ fn snapshot(memory: &Memory) -> snapshot::Snapshot {
     let mut local_backends = copy.local_backends;
     local_backends.sort_by_key(|(key, _)| (key.service_id, key.addr.octets()));
     let zones: Vec<(u32, Name)> = copy.zones;
-    snapshot::Snapshot {
+    Snapshot {
         epoch: 1,
         status: FromZeros::new_zeroed(),
         infos: copy.infos,

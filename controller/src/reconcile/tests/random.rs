@@ -10,6 +10,7 @@ use super::{
     cluster::{Cluster, Of},
     controller::{Controller, Then},
     dump,
+    player::Player,
     reach::{assert_desired, assert_reached},
     target::{Faults, TINY},
 };

@@ -22,10 +22,13 @@ use std::{fmt::Write as _, fs, path::PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::model::Settings;
+
 use super::{
     cluster::{Cluster, Of},
     controller::{Controller, Then},
     dump,
+    player::{Player, Seen},
     reach::{assert_desired, assert_reached},
     target::{Faults, TINY},
 };
@@ -38,13 +41,6 @@ pub(super) struct Scenario {
     path: PathBuf,
     preamble: String,
     sections: Vec<Section>,
-}
-
-/// What is seen after a step.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
-    desired: String,
-    maps: String,
 }
 
 impl Scenario {
@@ -71,7 +67,7 @@ impl Scenario {
     }
 
     /// Goes through the scenario; `look` sees the controller after each step.
-    fn play(&self, controller: &mut Controller, look: &mut dyn FnMut(&Controller, &Cluster)) {
+    pub(super) fn play<P: Player>(&self, controller: &mut P, look: &mut dyn FnMut(&P, &Cluster)) {
         let mut cluster = Cluster::default();
         let mut online = true;
         controller.relist(&cluster);
@@ -107,7 +103,7 @@ impl Scenario {
                     online = true;
                     controller.restart(&cluster);
                 }
-                "settings" => set(controller, text),
+                "settings" => set(controller.settings(), text),
                 "desired" => {
                     controller.reconcile(&cluster);
                     look(controller, &cluster);
@@ -125,14 +121,10 @@ impl Scenario {
         let mut controller = Controller::new(TINY, Faults::Never, Then::Retry);
         let mut all = Vec::new();
         self.play(&mut controller, &mut |controller, cluster| {
-            let desired = controller.desired();
-            all.push(Seen {
-                desired: dump::desired(&desired),
-                maps: dump::maps(controller.memory()),
-            });
+            all.push(controller.seen());
             if self.is_online_at(all.len()) {
                 let expected = cluster.expected(controller.settings.external_ips);
-                assert_desired(&desired, &expected);
+                assert_desired(&controller.desired(), &expected);
                 assert_reached(controller.memory(), &expected);
                 let scratch = Controller::from_scratch(cluster, controller.settings);
                 assert_eq!(dump::of(controller.memory()), dump::of(scratch.memory()));
@@ -165,17 +157,22 @@ impl Scenario {
     /// What is seen, compared with what the file says; blesses it if asked to.
     pub(super) fn check(&self) {
         let seen = self.observe();
-        let text = self.with(&seen);
         if std::env::var_os("LB_BLESS").is_some() {
-            fs::write(&self.path, &text).expect("the scenario is writable");
+            fs::write(&self.path, self.with(&seen)).expect("the scenario is writable");
         }
+        self.assert_says(&seen);
+        self.check_faults(&seen);
+    }
+
+    /// The file says exactly what was seen.
+    pub(super) fn assert_says(&self, seen: &[Seen]) {
+        let text = self.with(seen);
         let file = fs::read_to_string(&self.path).expect("the scenario is readable");
         assert!(
             file == text,
             "{} differs; it is:\n{text}",
             self.path.display()
         );
-        self.check_faults(&seen);
     }
 
     /// Whatever fails: the same is seen. (Each write checks the state that it leaves.)
@@ -195,10 +192,7 @@ impl Scenario {
                 let mut controller = Controller::new(TINY, faults, then);
                 let mut all = Vec::new();
                 self.play(&mut controller, &mut |controller, _| {
-                    all.push(Seen {
-                        desired: dump::desired(&controller.desired()),
-                        maps: dump::maps(controller.memory()),
-                    });
+                    all.push(controller.seen());
                 });
                 assert_eq!(all, seen, "{faults:?}, then {then:?}");
             }
@@ -255,14 +249,14 @@ fn deleted(text: &str) -> Vec<Change> {
         .collect()
 }
 
-fn set(controller: &mut Controller, text: &str) {
+fn set(settings: &mut Settings, text: &str) {
     for line in text.lines() {
         match line.split_once('=') {
             Some(("external-ips", value)) => {
-                controller.settings.external_ips = value.parse().expect("true or false");
+                settings.external_ips = value.parse().expect("true or false");
             }
             Some(("forwarding", value)) => {
-                controller.settings.forwarding = value.parse().expect("a mode");
+                settings.forwarding = value.parse().expect("a mode");
             }
             _ => panic!("no setting: {line}"),
         }

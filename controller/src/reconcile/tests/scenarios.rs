@@ -17,13 +17,16 @@ macro_rules! scenarios {
             }
         )*
 
+        /// All of them.
+        pub(super) const NAMES: &[&str] = &[$(stringify!($name)),*];
+
         #[test]
         fn every_file_is_a_test() {
             let files = std::fs::read_dir(directory()).expect("the directory of scenarios");
             for file in files {
                 let path = file.expect("an entry").path();
                 let name = path.file_stem().and_then(|name| name.to_str()).expect("a name");
-                assert!([$(stringify!($name)),*].contains(&name), "{name} is not in the list");
+                assert!(NAMES.contains(&name), "{name} is not in the list");
             }
         }
     };

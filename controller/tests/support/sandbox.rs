@@ -1,4 +1,4 @@
-//! A network namespace, a cgroup and a pin directory of this test's own.
+//! A network namespace, a cgroup and a pin directory of a test's own.
 
 use std::{
     fs,
@@ -21,19 +21,20 @@ pub(crate) struct Sandbox {
     cgroup: PathBuf,
     /// The cgroup that this process came from.
     home: PathBuf,
-    pins: PathBuf,
+    /// The root of its pins.
+    pub(crate) pins: PathBuf,
 }
 
 impl Sandbox {
     /// The calling thread, and threads that it makes later, are in a new network
-    /// namespace with nothing but a loopback device.
-    pub(crate) fn new() -> Self {
+    /// namespace with nothing but a loopback device. `name` is of this test alone.
+    pub(crate) fn new(name: &str) -> Self {
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace: run as root");
         let up = Command::new("ip")
             .args(["link", "set", "lo", "up"])
             .status();
         assert!(up.expect("iproute2").success());
-        let name = format!("lb-races-{}", process::id());
+        let name = format!("lb-{name}-{}", process::id());
         let root = find_cgroup2().expect("a cgroup v2 hierarchy");
         let own = fs::read_to_string("/proc/self/cgroup").expect("procfs");
         let home = own.lines().find_map(|line| line.strip_prefix("0::/"));
@@ -63,7 +64,7 @@ impl Sandbox {
                 half_open: 1024,
                 fragments: 64,
             },
-            node_name: "races".into(),
+            node_name: "node-1".into(),
             source: "files",
             network: Network::new(Options::default(), Inventory::default()),
         }
