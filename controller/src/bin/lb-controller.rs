@@ -42,7 +42,11 @@ fn main() -> ExitCode {
 fn execute(command: &Command, in_force: serde_json::Value) -> Result<(), DaemonError> {
     match command {
         Command::Run(options) => {
-            let runtime = tokio::runtime::Builder::new_current_thread()
+            // The loop runs on this thread and holds it while programs load, which takes seconds
+            // on a busy node; probes and load balancers are answered by the other one.
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .thread_name("lb-servers")
                 .enable_all()
                 .build();
             let runtime = runtime.map_err(|source| DaemonError::Io {
