@@ -58,7 +58,7 @@ impl From<&Unsuitable> for Exit {
     fn from(error: &Unsuitable) -> Self {
         match error {
             Unsuitable::Kernel { .. } => Self::Kernel,
-            Unsuitable::Privileges { .. } => Self::Privileges,
+            Unsuitable::Privileges { .. } | Unsuitable::Seccomp => Self::Privileges,
             Unsuitable::NoBpffs { .. } => Self::NoBpffs,
             Unsuitable::NoCgroup2 { .. } => Self::NoCgroup2,
         }

@@ -9,6 +9,8 @@ use aya::{
 use aya_obj::generated::bpf_func_id::BPF_FUNC_set_retval;
 use nix::sys::statfs::{BPF_FS_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
 
+use crate::sys;
+
 /// The oldest kernel on which the programs load: 5.10, the first with
 /// `bpf_sk_storage_get` in socket hooks and links for all of them.
 const OLDEST: (u8, u8) = (5, 10);
@@ -57,6 +59,13 @@ pub enum Unsuitable {
         /// The capabilities that are missing.
         missing: String,
     },
+    /// A filter of system calls.
+    #[error(
+        "this process may not call bpf(2) although it has the capabilities: the seccomp profile of \
+         its container forbids it (as RuntimeDefault does in older runtimes); use Unconfined, or a \
+         profile that allows bpf"
+    )]
+    Seccomp,
     /// No BPF file system.
     #[error(
         "{path} is not on a BPF file system: mount one with `mount -t bpf bpf /sys/fs/bpf` or \
@@ -93,7 +102,7 @@ fn parse_release(release: &str) -> Option<(u8, u8)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// Checks the effective capabilities.
+/// Checks the effective capabilities, and that nothing else keeps bpf(2) from being called.
 pub fn check_privileges() -> Result<(), Unsuitable> {
     const CAP_NET_ADMIN: u64 = 1 << 12;
     const CAP_SYS_ADMIN: u64 = 1 << 21;
@@ -115,12 +124,15 @@ pub fn check_privileges() -> Result<(), Unsuitable> {
         .filter(|(any, _)| effective & any == 0)
         .map(|(_, name)| *name)
         .collect();
-    if missing.is_empty() {
+    if !missing.is_empty() {
+        return Err(Unsuitable::Privileges {
+            missing: missing.join(", "),
+        });
+    }
+    if sys::may_call_bpf() {
         Ok(())
     } else {
-        Err(Unsuitable::Privileges {
-            missing: missing.join(", "),
-        })
+        Err(Unsuitable::Seccomp)
     }
 }
 

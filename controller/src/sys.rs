@@ -49,6 +49,13 @@ fn check(result: i64) -> io::Result<i64> {
     }
 }
 
+/// Whether bpf(2) gets as far as the kernel: a process with the capabilities is told that no
+/// path is no address, unless a filter of system calls answers before.
+pub fn may_call_bpf() -> bool {
+    let refused = check(bpf(bpf_cmd::BPF_OBJ_GET, |_| {}).0).err();
+    refused.and_then(|error| error.raw_os_error()) != Some(libc::EPERM)
+}
+
 /// Inserts or replaces `values[i]` under `keys[i]`. On an error, the number of
 /// elements before it is returned with it.
 pub(crate) fn update_batch<K, V>(map: impl AsFd, keys: &[K], values: &[V]) -> Result<(), BatchError>

@@ -9,6 +9,7 @@ use std::{
 
 use lb_ebpf::abi::ABI_VERSION;
 use lb_integration::binaries;
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 
 use super::stage::Stage;
 
@@ -144,6 +145,29 @@ fn every_missing_capability_exits_8_by_name() {
     stage.fails(drop_and("-sys_admin,-bpf", run()), 8, &["missing CAP_BPF;"]);
     let pins = stage.fresh_pins();
     stage.fails(drop_and("-all", Stage::cleanup(&pins)), 8, &all);
+}
+
+#[test]
+fn seccomp_profile_that_forbids_bpf_exits_8_by_name() {
+    let stage = Stage::new();
+    let words = ["bpf(2)", "seccomp profile", "Unconfined"];
+    let fails = || {
+        apply_filter(&without_bpf()).unwrap();
+        stage.fails(stage.run_files(&stage.no_manifests()), 8, &words);
+    };
+    // What a thread may not do, its children may not do, either.
+    std::thread::scope(|scope| scope.spawn(fails).join()).unwrap();
+}
+
+/// bpf(2) fails with EPERM, as in containers; everything else is allowed.
+fn without_bpf() -> BpfProgram {
+    let filter = SeccompFilter::new(
+        [(nix::libc::SYS_bpf, Vec::new())].into(),
+        SeccompAction::Allow,
+        SeccompAction::Errno(nix::libc::EPERM as u32),
+        std::env::consts::ARCH.try_into().unwrap(),
+    );
+    filter.unwrap().try_into().unwrap()
 }
 
 #[test]
