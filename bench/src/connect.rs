@@ -9,6 +9,6 @@
 
 pub mod client;
 pub mod coordinator;
-pub mod iptables;
+pub mod kube_proxy;
 pub mod protocol;
 pub mod rounds;

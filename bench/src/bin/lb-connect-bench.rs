@@ -1,5 +1,5 @@
-//! connect() and datagrams: straight to a backend, through lb, and through iptables, with
-//! clients of each kind taking turns in one run.
+//! connect() and datagrams: straight to a backend, through lb, and through kube-proxy's rules,
+//! with clients of each kind taking turns in one run.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ use lb_bench::{
     connect::{
         client,
         coordinator::{Client, Path, Place},
-        iptables::{self, Backend},
+        kube_proxy::{self, Mode},
         protocol::{Request, Work},
         rounds::{self, Measured, Series, Turn},
     },
@@ -29,12 +29,13 @@ struct Cli {
     /// Numbers of Services to measure lb with
     #[arg(long, value_delimiter = ',', default_values_t = [10, 10_000, 100_000])]
     services: Vec<usize>,
-    /// Numbers of Services to measure iptables with; 0 for none
+    /// Numbers of Services to measure kube-proxy's rules with; 0 for none
     #[arg(long, value_delimiter = ',', default_values_t = [10, 10_000])]
-    iptables_services: Vec<usize>,
-    /// Which iptables
-    #[arg(long, value_enum, default_value_t = Backend::Legacy)]
-    iptables: Backend,
+    kube_proxy_services: Vec<usize>,
+    /// kube-proxy's modes
+    #[arg(long, value_enum, value_delimiter = ',',
+        default_values_t = [Mode::IptablesLegacy, Mode::Nftables])]
+    kube_proxy: Vec<Mode>,
     /// Endpoints of each Service
     #[arg(long, default_value_t = 10)]
     endpoints: usize,
@@ -47,7 +48,7 @@ struct Cli {
     /// The way to the endpoints: to a pod, or the least that a connection can cost
     #[arg(long, value_enum, default_value_t = Path::Veth)]
     path: Path,
-    /// At most 10,000 Services, no large iptables rule sets, 60 rounds
+    /// At most 10,000 Services, no large sets of rules, 60 rounds
     #[arg(long)]
     quick: bool,
     /// How figures are printed
@@ -98,7 +99,7 @@ fn main() -> Result<()> {
     }
     if cli.quick {
         cli.services.retain(|services| *services <= 10_000);
-        cli.iptables_services.retain(|services| *services <= 1000);
+        cli.kube_proxy_services.retain(|services| *services <= 1000);
         cli.rounds = cli.rounds.min(60);
     }
     let arena = Arena::new()?;
@@ -131,8 +132,10 @@ impl Stage {
         for &services in &cli.services {
             stage.node(arena, cli, services)?;
         }
-        for &services in cli.iptables_services.iter().filter(|n| **n > 0) {
-            stage.iptables(arena, cli, services)?;
+        for &mode in &cli.kube_proxy {
+            for &services in cli.kube_proxy_services.iter().filter(|n| **n > 0) {
+                stage.kube_proxy(arena, cli, mode, services)?;
+            }
         }
         Ok(stage)
     }
@@ -237,20 +240,18 @@ impl Stage {
         });
     }
 
-    fn iptables(&mut self, arena: &Arena, cli: &Cli, services: usize) -> Result<()> {
-        eprintln!(
-            "loading {} rules for {services} Services",
-            cli.iptables.name()
-        );
+    fn kube_proxy(&mut self, arena: &Arena, cli: &Cli, mode: Mode, services: usize) -> Result<()> {
+        let name = mode.name();
+        eprintln!("loading {name} rules for {services} Services");
         let client = self.clients.len();
-        let started = Client::start(arena, &format!("ipt{services}"), "plain", &cli.place())?;
+        let netns = format!("kp{}{services}", mode as u8);
+        let started = Client::start(arena, &netns, "plain", &cli.place())?;
         let size = Size {
             services,
             endpoints: self.endpoints,
         };
-        iptables::load(&started.netns().path(), cli.iptables, size)?;
+        kube_proxy::load(started.netns(), mode, size)?;
         self.clients.push(started);
-        let name = cli.iptables.name();
         let vip = [cluster_ip(services - 1)];
         let through = format!("{name}, {services} Services");
         self.turn(&through, client, Work::Tcp, &vip, services);

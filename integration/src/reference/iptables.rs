@@ -11,7 +11,7 @@ mod tables;
 
 use lb_controller::{desired::DesiredService, model::Family};
 
-pub use self::apply::{Applied, cleanup};
+pub use self::apply::{Applied, cleanup, script};
 use self::{service::add, tables::Tables};
 use super::{NodeFacts, service::ServiceView};
 

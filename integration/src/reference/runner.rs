@@ -136,7 +136,7 @@ async fn source(origin: &Origin) -> Result<Source> {
 }
 
 /// Everything that should be programmed, in the order of the Services' names.
-fn services(store: &Store) -> Vec<DesiredService> {
+pub fn services(store: &Store) -> Vec<DesiredService> {
     let sorted: BTreeMap<_, _> = store.services().collect();
     let of = |(name, service)| {
         let slices = store.slices_of(name);

@@ -76,6 +76,17 @@ impl Applied {
     }
 }
 
+/// What `iptables-restore --noflush` (or `ip6tables-restore`) reads in a namespace without
+/// rules: everything, with the ways into it.
+pub fn script(services: &[DesiredService], facts: &NodeFacts, family: Family) -> String {
+    let tables = super::tables(services, facts, family);
+    let texts = tables.named().map(|(name, table)| {
+        let jumps = missing_jumps(name, "");
+        table.write(name, &jumps, &BTreeSet::new())
+    });
+    texts.concat()
+}
+
 /// Removes every jump and chain of ours.
 pub fn cleanup() -> Result<()> {
     for family in Family::ALL {
