@@ -6,6 +6,7 @@
 
 mod nodes;
 mod paths;
+mod ranges;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,18 +15,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use serde_json::{Value, json};
 
+pub(super) use self::ranges::service_ranges;
 use self::{nodes::Leases, paths::path_of};
-use super::{OWN_RANGES, plane::Plane};
-use crate::{
-    apiserver::Cidr,
-    cluster::{Cluster, Families},
-    objects::Http,
-    panics::note,
-    workload::Pod,
-};
+use super::plane::Plane;
+use crate::{cluster::Cluster, objects::Http, panics::note, workload::Pod};
 
 /// How long a pod that terminates may take; the site deletes it for good before.
 const GRACE: u32 = 300;
@@ -254,26 +250,6 @@ fn as_accepted(object: &mut Value) {
             port.remove("nodePort");
         }
     }
-}
-
-/// Where the API server takes ClusterIPs from, IPv4 and IPv6.
-pub(super) fn service_ranges(http: &Http, families: Families) -> Result<(Cidr, Cidr)> {
-    let path = "/apis/networking.k8s.io/v1/servicecidrs/kubernetes";
-    let found = http.get(path)?;
-    let found =
-        found.context("the API server has no ServiceCIDR `kubernetes` (1.33 and newer have)")?;
-    let listed = found["spec"]["cidrs"].as_array().into_iter().flatten();
-    let listed: Vec<Cidr> = listed
-        .filter_map(|cidr| cidr.as_str()?.parse().ok())
-        .collect();
-    let range = |v4: bool, unused: &str| match listed.iter().find(|range| range.is_ipv4() == v4) {
-        Some(range) => Ok(*range),
-        None if families.has_v4() && v4 || families.has_v6() && !v4 => {
-            bail!("the Services of this API server have other families: {listed:?}")
-        }
-        None => Ok(unused.parse()?),
-    };
-    Ok((range(true, OWN_RANGES.0)?, range(false, OWN_RANGES.1)?))
 }
 
 #[cfg(test)]
