@@ -2,14 +2,14 @@
 //! the refusal of a Service whose ClusterIP is elsewhere.
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::super::OWN_RANGES;
 use crate::{apiserver::Cidr, cluster::Families, objects::Http};
 
 const SERVICE_CIDR: &str = "/apis/networking.k8s.io/v1/servicecidrs/kubernetes";
-/// Nothing is kept of what is created here.
-const ATTEMPT: &str = "/api/v1/namespaces/default/services?dryRun=All";
+/// For real: servers before 1.22 do not look for the address in a dry run.
+const ATTEMPT: &str = "/api/v1/namespaces/default/services";
 /// Addresses of documentation, which no cluster uses; and the families they are of.
 const ELSEWHERE: [(&str, &str); 2] = [("IPv4", "192.0.2.1"), ("IPv6", "2001:db8::1")];
 /// What precedes the range in the refusal.
@@ -38,8 +38,14 @@ fn refusal(http: &Http, family: &str, address: &str) -> Option<String> {
         "metadata": {"generateName": "lb-conformance-", "namespace": "default"},
         "spec": {"clusterIP": address, "ipFamilies": [family], "ports": [{"port": 80}]},
     });
-    let refused: Result<Value> = http.create(ATTEMPT, &service);
-    refused.err().map(|error| format!("{error:#}"))
+    match http.create(ATTEMPT, &service) {
+        Ok(created) => {
+            let name = created["metadata"]["name"].as_str().unwrap_or_default();
+            http.delete(&format!("{ATTEMPT}/{name}"), None).ok()?;
+            None
+        }
+        Err(error) => Some(format!("{error:#}")),
+    }
 }
 
 fn range_of_refusal(text: &str) -> Option<Cidr> {
