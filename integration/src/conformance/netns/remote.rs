@@ -149,10 +149,14 @@ impl Plane for Remote {
         let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
         self.ensure_namespace(namespace)?;
         let (collection, path) = path_of(&object)?;
-        if self.http.get(&path)?.is_some() {
-            self.http.replace(&path, &object)?;
-        } else {
-            self.http.create(&collection, &object)?;
+        match self.http.get(&path)? {
+            Some(before) => {
+                // Servers before 1.23 replace no Service of which they are not told the version.
+                object["metadata"]["resourceVersion"] =
+                    before["metadata"]["resourceVersion"].clone();
+                self.http.replace(&path, &object)?;
+            }
+            None => drop(self.http.create(&collection, &object)?),
         }
         if object["spec"]["type"] == "LoadBalancer" {
             let change = json!({"status": status});
