@@ -151,9 +151,7 @@ impl Plane for Remote {
         let (collection, path) = path_of(&object)?;
         match self.http.get(&path)? {
             Some(before) => {
-                // Servers before 1.23 replace no Service of which they are not told the version.
-                object["metadata"]["resourceVersion"] =
-                    before["metadata"]["resourceVersion"].clone();
+                as_changed(&mut object, &before);
                 self.http.replace(&path, &object)?;
             }
             None => drop(self.http.create(&collection, &object)?),
@@ -256,9 +254,34 @@ fn as_accepted(object: &mut Value) {
     }
 }
 
+/// Takes over from what is there what servers before 1.23 miss in a replacement.
+fn as_changed(object: &mut Value, before: &Value) {
+    let version = &before["metadata"]["resourceVersion"];
+    object["metadata"]["resourceVersion"] = version.clone();
+    let checked =
+        |of: &Value| of["type"] == "LoadBalancer" && of["externalTrafficPolicy"] == "Local";
+    let (spec, old) = (&mut object["spec"], &before["spec"]);
+    if checked(spec) && checked(old) && spec["healthCheckNodePort"].is_null() {
+        spec["healthCheckNodePort"] = old["healthCheckNodePort"].clone();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn replacements_keep_what_the_server_has_chosen() {
+        let local = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local"});
+        let mut before = json!({"metadata": {"resourceVersion": "7"}, "spec": local.clone()});
+        before["spec"]["healthCheckNodePort"] = json!(30_500);
+        let mut changed = json!({"metadata": {}, "spec": local});
+        as_changed(&mut changed, &before);
+        assert_eq!(changed, before);
+        let mut other = json!({"metadata": {}, "spec": {"type": "NodePort"}});
+        as_changed(&mut other, &before);
+        assert_eq!(other["spec"], json!({"type": "NodePort"}));
+    }
 
     #[test]
     fn external_names_lose_what_api_servers_refuse() {
