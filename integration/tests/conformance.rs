@@ -63,6 +63,7 @@ fn main() -> Result<()> {
         families: chosen::<Families>("LB_FAMILIES").context("which families")?,
         delivery: chosen::<Delivery>("LB_SOURCE").context("which source")?,
         kubeconfig: None,
+        proxy_kubeconfig: None,
         proxy: Kind::from_environment(),
     };
     let trials = conformance::all().map(|case| trial(case, &options));

@@ -40,8 +40,9 @@ fn cases_run_with_their_objects_in_another_api_server() {
     let mut started = BufReader::new(server.0.stdout.take().unwrap());
     started.read_line(&mut String::new()).unwrap();
 
-    // Pods that come, are ready, terminate and go; a load balancer's status; a manual slice.
-    let focus = "^(s1|s17|s22|lb13)_";
+    // Pods that come, are ready, terminate and go; a load balancer's status; a manual slice; mirrored
+    // ones.
+    let focus = "^(s1|s17|s22|lb13|em2)_";
     let output = suite(&[
         "--kubeconfig",
         &kubeconfig,
@@ -52,10 +53,10 @@ fn cases_run_with_their_objects_in_another_api_server() {
     ]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{text}");
-    assert!(last_line(&output).starts_with("4 passed, 0 failed, "));
+    assert!(last_line(&output).starts_with("5 passed, 0 failed, "));
     let report: Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
     assert_eq!(report["source"], "kubeconfig");
-    assert_eq!(report["counts"]["passed"], 4);
+    assert_eq!(report["counts"]["passed"], 5);
 
     let http = Http::connect(kubeconfig.as_ref()).unwrap();
     for collection in ["nodes", "pods", "services"] {

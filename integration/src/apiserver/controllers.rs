@@ -1,5 +1,5 @@
 //! The one control loop the server can run: EndpointSlices of Services with a selector, from the
-//! Pods in the store. What it has written it does not repair.
+//! Pods in the store, and mirrored ones of Endpoints. What it has written it does not repair.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,12 +12,15 @@ use super::{
     object::Key,
     store::{Part, Preconditions, Store, WriteOptions},
 };
-use crate::workload::{Pod, endpoint_slices};
+use crate::workload::{Pod, endpoint_slices, mirrored_slices};
 
 const WHOLE: WriteOptions = WriteOptions {
     part: Part::Whole,
     dry_run: false,
 };
+
+/// On Endpoints that have slices of their own.
+const SKIP_MIRROR: &str = "endpointslice.kubernetes.io/skip-mirror";
 
 /// Keeps the slices up to date until it is told to stop.
 pub(super) async fn run(store: Arc<Store>, stop: CancellationToken) {
@@ -47,6 +50,15 @@ fn sync(store: &Store, written: &mut BTreeMap<Key, Value>) -> Result<(), ApiErro
     let mut wanted = BTreeMap::new();
     for (key, service) in list(store, "services")? {
         for slice in endpoint_slices(&service, &pods) {
+            let name = slice["metadata"]["name"].as_str().unwrap_or_default();
+            wanted.insert(Key::new(key.namespace.clone(), name), slice);
+        }
+    }
+    for (key, endpoints) in list(store, "endpoints")? {
+        if endpoints["metadata"]["labels"][SKIP_MIRROR] == "true" {
+            continue;
+        }
+        for slice in mirrored_slices(&endpoints) {
             let name = slice["metadata"]["name"].as_str().unwrap_or_default();
             wanted.insert(Key::new(key.namespace.clone(), name), slice);
         }

@@ -57,6 +57,8 @@ pub struct NetnsOptions {
     pub delivery: Delivery,
     /// Instead: the API server of this kubeconfig, whose controllers make the EndpointSlices.
     pub kubeconfig: Option<PathBuf>,
+    /// What the proxies use instead, with credentials of their own.
+    pub proxy_kubeconfig: Option<PathBuf>,
     /// The proxy under test.
     pub proxy: Kind,
 }
@@ -130,7 +132,8 @@ impl NetnsSite {
 
     /// Somebody else may use the API server: names are the run's own, numbers are far apart.
     fn with_objects_at(kubeconfig: &Path, options: &NetnsOptions) -> Result<Self> {
-        let read = Kubeconfig::read(kubeconfig)?;
+        let of_proxies = options.proxy_kubeconfig.as_deref();
+        let read = Kubeconfig::read(of_proxies.unwrap_or(kubeconfig))?;
         let http = Http::connect(kubeconfig)?;
         let ranges = remote::service_ranges(&http, options.families)?;
         let run = format!("lbc-{:06x}", fastrand::u32(..0x0100_0000));

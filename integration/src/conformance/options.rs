@@ -47,6 +47,9 @@ pub struct Options {
     /// EndpointSlices
     #[arg(long, value_name = "FILE", conflicts_with = "source")]
     pub kubeconfig: Option<PathBuf>,
+    /// What the proxies use instead of --kubeconfig, with credentials of their own
+    #[arg(long, value_name = "FILE", requires = "kubeconfig")]
+    pub proxy_kubeconfig: Option<PathBuf>,
     /// Take what upstream's own tests did, a JUnit file of Ginkgo's, into the report; with
     /// --upstream, nothing is run
     #[arg(long, value_name = "FILE")]
@@ -182,6 +185,7 @@ impl Options {
             families: self.families,
             delivery: self.source,
             kubeconfig: self.kubeconfig.clone(),
+            proxy_kubeconfig: self.proxy_kubeconfig.clone(),
             proxy: self.proxy_command.clone().map_or(Kind::Ours, Kind::Custom),
         }
     }
@@ -233,6 +237,7 @@ mod tests {
             "--jobs 0",
             "--site cloud",
             "--source files --kubeconfig admin.conf",
+            "--proxy-kubeconfig proxy.conf",
             "s8",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");

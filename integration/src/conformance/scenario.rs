@@ -207,6 +207,21 @@ impl Scenario {
         self.change(backend.name(), |pod| pod.terminating = true);
     }
 
+    /// Waits until all that was changed is in force on the first two nodes: until they serve a Service
+    /// that is made after it. For what must go on as it was, which a proxy that has not yet
+    /// noticed anything does, too.
+    pub fn settle(&self) {
+        let name = format!("after-{}", self.records.borrow().len());
+        let backend = self.backend(0, &name, &[80], &[]);
+        self.publish([self.record(&backend, &name)]);
+        let service = self.service(&name).port("", 80, 80, "TCP");
+        self.apply(service.object());
+        for node in 0..2 {
+            let mut client = self.host_client(node);
+            client.reaches_all(&tcp_at(&service, 80), &[&name]);
+        }
+    }
+
     /// Makes the control plane forget a pod; its processes go on.
     pub fn withdraw(&self, name: &str) {
         self.records.borrow_mut().remove(name);

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::{ObjectId, Objects};
-use crate::workload::{Pod, endpoint_slices};
+use crate::workload::{Pod, endpoint_slices, mirrored_slices};
 
 /// The part of a control plane that matters to a proxy. Every method delivers what changed, and
 /// nothing else, before it returns.
@@ -42,7 +42,12 @@ impl ControlPlane {
     }
 
     /// Delivers an object as it is: Nodes, user-made EndpointSlices, Services without selector.
+    /// Of Endpoints, which no proxy reads, it delivers the mirrored slices.
     pub fn apply(&mut self, object: &Value) -> Result<()> {
+        if object["kind"] == "Endpoints" {
+            let slices = mirrored_slices(object);
+            return slices.iter().try_for_each(|slice| self.store.apply(slice));
+        }
         if object["kind"] == "Service" {
             self.services.insert(key(object)?, object.clone());
             self.store.apply(object)?;
@@ -53,6 +58,10 @@ impl ControlPlane {
 
     /// Deletes an object. With a Service go the slices made for it.
     pub fn delete(&mut self, object: &Value) -> Result<()> {
+        if object["kind"] == "Endpoints" {
+            let mut slices = mirrored_slices(object).into_iter();
+            return slices.try_for_each(|slice| self.store.delete(&ObjectId::of(&slice)?));
+        }
         self.store.delete(&ObjectId::of(object)?)?;
         if object["kind"] == "Service" {
             self.services.remove(&key(object)?);

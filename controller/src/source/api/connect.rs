@@ -1,13 +1,14 @@
 //! Finding the API server.
 #![forbid(unsafe_code)]
 
-use std::{error::Error, path::Path, time::Duration};
+use std::{error::Error, iter::successors, path::Path, time::Duration};
 
 use http::Response;
 use kube::{
     Client, Config,
     client::{ClientBuilder, DynBody},
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
+    core::Status,
 };
 use tower::util::MapResponseLayer;
 
@@ -64,7 +65,7 @@ pub(super) fn client(
     Ok(builder.with_layer(&layer).build())
 }
 
-fn unusable(path: &Path, error: &dyn Error) -> SourceError {
+fn unusable(path: &Path, error: &(dyn Error + 'static)) -> SourceError {
     SourceError::Kubeconfig {
         path: path.to_owned(),
         reason: chain(error),
@@ -72,11 +73,49 @@ fn unusable(path: &Path, error: &dyn Error) -> SourceError {
 }
 
 /// An error and its causes in one line.
-pub(super) fn chain(error: &dyn Error) -> String {
+pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
+    if let Some(status) = refusal(error) {
+        return format!("{} (HTTP {})", status.message, status.code);
+    }
     // Parsers append pictures of the offending lines.
     sentence(error)
         .lines()
         .next()
         .unwrap_or_default()
         .to_owned()
+}
+
+/// What the API server has answered, if that is the cause: kube prints it with all its fields.
+fn refusal<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Status> {
+    let causes = successors(Some(error), |&error| error.source());
+    let mut answers = causes.filter_map(|cause| match cause.downcast_ref() {
+        Some(kube::Error::Api(status)) => Some(&**status),
+        _ => None,
+    });
+    answers.next()
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::watcher;
+
+    use super::*;
+
+    #[test]
+    fn refusals_of_the_api_server_are_its_own_words() {
+        let status = Status::failure("services is forbidden", "Forbidden").with_code(403);
+        let error = watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status)));
+        assert_eq!(chain(&error), "services is forbidden (HTTP 403)");
+    }
+
+    #[test]
+    fn other_errors_are_told_with_their_causes() {
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let error = watcher::Error::WatchFailed(kube::Error::Service(Box::new(refused)));
+        assert!(
+            chain(&error).ends_with(": connection refused"),
+            "{}",
+            chain(&error)
+        );
+    }
 }

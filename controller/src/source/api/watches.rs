@@ -3,7 +3,7 @@
 
 use std::{fmt::Debug, pin::Pin, time::Duration};
 
-use futures::{Stream, StreamExt, stream};
+use futures::{Stream, StreamExt, future::ready, stream};
 use k8s_openapi::{
     api::{
         core::v1::{Node, Service},
@@ -119,7 +119,7 @@ fn changes<K: Watched<DynamicType = ()>>(
     } else {
         Box::new(DefaultBackoff::default())
     };
-    let events = StreamBackoff::new(events, backoff);
+    let events = paced(events, backoff);
     let changes = events.filter_map(async |event| match event {
         Ok(watcher::Event::Init) => K::listing(),
         Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => {
@@ -157,6 +157,22 @@ fn is_gone(error: &watcher::Error) -> bool {
     use watcher::Error::{WatchError, WatchStartFailed};
     matches!(error,
         WatchError(status) | WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
+}
+
+/// Waits after failures, ever longer. That the server has forgotten where we were is none: what
+/// happened meanwhile is known only from the list that follows, so it follows at once. Only a
+/// server that forgets what it has just listed is waited for.
+fn paced<K>(
+    events: impl Stream<Item = Occurrence<K>>,
+    backoff: Box<dyn Backoff>,
+) -> impl Stream<Item = Occurrence<K>> {
+    let mut just_listed = false;
+    let events = events.filter_map(move |event| {
+        let at_once = !just_listed && matches!(&event, Err(error) if is_gone(error));
+        just_listed = matches!(event, Ok(watcher::Event::InitDone));
+        ready((!at_once).then_some(event))
+    });
+    StreamBackoff::new(events, backoff)
 }
 
 /// Holds `Init` back until the server has answered. The watcher says it before it asks,
@@ -277,5 +293,65 @@ impl Watched for ServiceCIDR {
 
     fn listed() -> Change {
         Change::Listed(Kind::ServiceCidrs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    };
+
+    use kube::core::Status;
+    use watcher::{
+        Error::{NoResourceVersion, WatchError},
+        Event::InitDone,
+    };
+
+    use super::*;
+
+    /// Counts the pauses, which take no time.
+    #[derive(Default)]
+    struct Counting(Arc<AtomicU32>);
+
+    impl Iterator for Counting {
+        type Item = Duration;
+
+        fn next(&mut self) -> Option<Duration> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Some(Duration::ZERO)
+        }
+    }
+
+    impl Backoff for Counting {
+        fn reset(&mut self) {}
+    }
+
+    async fn pauses(events: impl IntoIterator<Item = Occurrence<Node>>) -> u32 {
+        let backoff = Counting::default();
+        let counted = Arc::clone(&backoff.0);
+        let events: Vec<_> = events.into_iter().collect();
+        let paced = paced(stream::iter(events), Box::new(backoff));
+        paced.for_each(|_| ready(())).await;
+        counted.load(Ordering::Relaxed)
+    }
+
+    fn gone() -> Occurrence<Node> {
+        let status = Status::failure("too old resource version", "Expired").with_code(410);
+        Err(WatchError(Box::new(status)))
+    }
+
+    #[tokio::test]
+    async fn new_list_follows_at_once_when_the_server_has_forgotten() {
+        let away = || Err(NoResourceVersion);
+        assert_eq!(pauses([Ok(InitDone), away(), away()]).await, 2);
+        assert_eq!(pauses([Ok(InitDone), away(), away(), gone()]).await, 2);
+    }
+
+    #[tokio::test]
+    async fn server_that_forgets_what_it_has_just_listed_is_waited_for() {
+        let events = [Ok(InitDone), gone(), Ok(InitDone), gone()];
+        assert_eq!(pauses(events).await, 2);
     }
 }

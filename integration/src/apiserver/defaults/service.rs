@@ -75,6 +75,9 @@ pub(super) fn fill(service: &mut Value, context: Context<'_>) -> Result<(), ApiE
         addresses::fill(&mut service["spec"], &mut choice)
             .map_err(|(f, reason)| refuse(f, reason))?;
     }
+    if before.is_none() {
+        ports::check_shared(&service["spec"]).map_err(|(f, reason)| refuse(f, reason))?;
+    }
     ports::fill(&mut service["spec"], key, ty, allocator)
         .map_err(|(f, reason)| refuse(f, reason))?;
     status_defaults(service, ty);

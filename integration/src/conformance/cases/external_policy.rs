@@ -50,6 +50,7 @@ fn s30_node_port_serves_while_only_terminating_endpoints_are_left(s: &Scenario) 
     let mut client = s.outside_client();
     client.reaches_all(&dials, &["leaving"]);
     s.terminate(&backend);
+    s.settle();
     for _ in 0..5 {
         client.reaches_all(&dials, &["leaving"]);
     }
@@ -91,6 +92,7 @@ fn s32_falls_back_to_local_terminating_endpoints_with_external_policy_local(s: &
         client.reaches_all(&near, &["leaving"]);
     }
     s.terminate(&backend);
+    s.settle();
     for _ in 0..5 {
         for client in &mut clients {
             client.reaches_all(&near, &["leaving"]);
@@ -114,6 +116,7 @@ fn s33_falls_back_to_terminating_endpoints_with_external_policy_cluster(s: &Scen
         client.reaches_all(&dials, &["leaving"]);
     }
     s.terminate(&backend);
+    s.settle();
     for _ in 0..5 {
         for client in &mut clients {
             client.reaches_all(&dials, &["leaving"]);

@@ -75,6 +75,7 @@ fn s28_falls_back_to_terminating_endpoints_with_policy_cluster(s: &Scenario) {
         client.reaches_all(&tcp_at(&service, 80), &["leaving"]);
     }
     s.terminate(&backend);
+    s.settle();
     for client in &mut clients {
         for _ in 0..5 {
             client.reaches_all(&tcp_at(&service, 80), &["leaving"]);
@@ -99,6 +100,7 @@ fn s29_falls_back_to_local_terminating_endpoints_with_policy_local(s: &Scenario)
     let (mut near, mut far) = (s.client(0), s.client(1));
     near.reaches_all(&tcp_at(&service, 80), &["leaving"]);
     s.terminate(&backend);
+    s.settle();
     for _ in 0..5 {
         near.reaches_all(&tcp_at(&service, 80), &["leaving"]);
     }

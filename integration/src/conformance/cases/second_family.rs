@@ -101,7 +101,7 @@ fn ds15_host_network_endpoints(s: &Scenario) {
     let service = s
         .service("net")
         .port("http", 80, 18_015, "TCP")
-        .port("udp", 90, 18_015, "UDP")
+        .port("udp", 80, 18_015, "UDP")
         .node_port("http", port)
         .node_port("udp", port);
     s.apply(service.object());
@@ -111,7 +111,7 @@ fn ds15_host_network_endpoints(s: &Scenario) {
     let at_node = s.at_node(0, port)[1];
     for mut client in [s.client(0), s.client_in(&backends[1]), s.host_client(2)] {
         client.reaches(&tcp(service.v6(80)), &names);
-        client.reaches(&udp(service.v6(90)), &names);
+        client.reaches(&udp(service.v6(80)), &names);
         client.reaches(&tcp(at_node), &names);
         client.reaches(&udp(at_node), &names);
     }

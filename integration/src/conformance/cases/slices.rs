@@ -7,7 +7,7 @@ use crate::{
         case::cases,
         scenario::{Backend, Scenario, tcp, tcp_at},
     },
-    workload::{HEADLESS, mirrored_slices},
+    workload::HEADLESS,
 };
 
 cases! {
@@ -150,7 +150,7 @@ fn em2_mirrored_endpoints_with_several_subsets_and_one_address(s: &Scenario) {
         .spec("selector", Value::Null);
     s.apply(service.object());
     let address = json!([{"ip": backend.address()}]);
-    let slices = mirrored_slices(&json!({
+    let endpoints = json!({
         "apiVersion": "v1",
         "kind": "Endpoints",
         "metadata": {"namespace": s.namespace(), "name": "mirrored"},
@@ -158,15 +158,10 @@ fn em2_mirrored_endpoints_with_several_subsets_and_one_address(s: &Scenario) {
             {"addresses": address, "ports": [{"name": "port80", "port": 8090}]},
             {"addresses": address, "ports": [{"name": "port81", "port": 9090}]},
         ],
-    }));
-    assert_eq!(slices.len(), 2);
-    for slice in &slices {
-        s.apply(slice);
-    }
+    });
+    s.apply(&endpoints);
     for (port, target) in [(80, "8090"), (81, "9090")] {
         client.reaches(&tcp(service.first(port)).request("serverport"), &[target]);
     }
-    for slice in &slices {
-        s.delete(slice);
-    }
+    s.delete(&endpoints);
 }

@@ -6,6 +6,7 @@
 
 mod nodes;
 mod paths;
+mod ranges;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,18 +15,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use serde_json::{Value, json};
 
+pub(super) use self::ranges::service_ranges;
 use self::{nodes::Leases, paths::path_of};
-use super::{OWN_RANGES, plane::Plane};
-use crate::{
-    apiserver::Cidr,
-    cluster::{Cluster, Families},
-    objects::Http,
-    panics::note,
-    workload::Pod,
-};
+use super::plane::Plane;
+use crate::{cluster::Cluster, objects::Http, panics::note, workload::Pod};
 
 /// How long a pod that terminates may take; the site deletes it for good before.
 const GRACE: u32 = 300;
@@ -153,10 +149,12 @@ impl Plane for Remote {
         let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
         self.ensure_namespace(namespace)?;
         let (collection, path) = path_of(&object)?;
-        if self.http.get(&path)?.is_some() {
-            self.http.replace(&path, &object)?;
-        } else {
-            self.http.create(&collection, &object)?;
+        match self.http.get(&path)? {
+            Some(before) => {
+                as_changed(&mut object, &before);
+                self.http.replace(&path, &object)?;
+            }
+            None => drop(self.http.create(&collection, &object)?),
         }
         if object["spec"]["type"] == "LoadBalancer" {
             let change = json!({"status": status});
@@ -256,29 +254,34 @@ fn as_accepted(object: &mut Value) {
     }
 }
 
-/// Where the API server takes ClusterIPs from, IPv4 and IPv6.
-pub(super) fn service_ranges(http: &Http, families: Families) -> Result<(Cidr, Cidr)> {
-    let path = "/apis/networking.k8s.io/v1/servicecidrs/kubernetes";
-    let found = http.get(path)?;
-    let found =
-        found.context("the API server has no ServiceCIDR `kubernetes` (1.33 and newer have)")?;
-    let listed = found["spec"]["cidrs"].as_array().into_iter().flatten();
-    let listed: Vec<Cidr> = listed
-        .filter_map(|cidr| cidr.as_str()?.parse().ok())
-        .collect();
-    let range = |v4: bool, unused: &str| match listed.iter().find(|range| range.is_ipv4() == v4) {
-        Some(range) => Ok(*range),
-        None if families.has_v4() && v4 || families.has_v6() && !v4 => {
-            bail!("the Services of this API server have other families: {listed:?}")
-        }
-        None => Ok(unused.parse()?),
-    };
-    Ok((range(true, OWN_RANGES.0)?, range(false, OWN_RANGES.1)?))
+/// Takes over from what is there what servers before 1.23 miss in a replacement.
+fn as_changed(object: &mut Value, before: &Value) {
+    let version = &before["metadata"]["resourceVersion"];
+    object["metadata"]["resourceVersion"] = version.clone();
+    let checked =
+        |of: &Value| of["type"] == "LoadBalancer" && of["externalTrafficPolicy"] == "Local";
+    let (spec, old) = (&mut object["spec"], &before["spec"]);
+    if checked(spec) && checked(old) && spec["healthCheckNodePort"].is_null() {
+        spec["healthCheckNodePort"] = old["healthCheckNodePort"].clone();
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn replacements_keep_what_the_server_has_chosen() {
+        let local = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local"});
+        let mut before = json!({"metadata": {"resourceVersion": "7"}, "spec": local.clone()});
+        before["spec"]["healthCheckNodePort"] = json!(30_500);
+        let mut changed = json!({"metadata": {}, "spec": local});
+        as_changed(&mut changed, &before);
+        assert_eq!(changed, before);
+        let mut other = json!({"metadata": {}, "spec": {"type": "NodePort"}});
+        as_changed(&mut other, &before);
+        assert_eq!(other["spec"], json!({"type": "NodePort"}));
+    }
 
     #[test]
     fn external_names_lose_what_api_servers_refuse() {

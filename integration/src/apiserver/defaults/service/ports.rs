@@ -35,6 +35,24 @@ pub(super) fn carry_over(ports: &mut Value, old: &Value) {
     }
 }
 
+/// A new Service has one node port for two protocols only where these have one port number, as in
+/// DNS (later it may get it).
+pub(super) fn check_shared(spec: &Value) -> Result<(), Refusal> {
+    let ports = spec["ports"].as_array().into_iter().flatten();
+    let mut holders: Vec<&Value> = Vec::new();
+    for port in ports.filter(|port| node_port(port) != 0) {
+        let other = holders
+            .iter()
+            .find(|held| node_port(held) == node_port(port));
+        if other.is_some_and(|held| held["port"] != port["port"]) {
+            let reason = format!("{}: provided port is already allocated", node_port(port));
+            return Err(("spec.ports[].nodePort", reason));
+        }
+        holders.push(port);
+    }
+    Ok(())
+}
+
 /// Checks ports and allocates what the type needs.
 pub(super) fn fill(
     spec: &mut Value,

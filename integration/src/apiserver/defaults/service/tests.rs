@@ -127,6 +127,10 @@ fn impossible_services_are_refused() {
         json!({"ports": [{"port": 0}]}),
         json!({"type": "NodePort", "ports": [{"port": 1, "nodePort": 30100}]}),
         json!({"type": "NodePort", "ports": [{"port": 1, "nodePort": 80}]}),
+        json!({"type": "NodePort", "ports": [
+            {"name": "a", "port": 1, "nodePort": 30101},
+            {"name": "b", "port": 2, "nodePort": 30101, "protocol": "UDP"},
+        ]}),
     ] {
         let error = cluster.fill(spec.clone(), None).unwrap_err();
         assert_eq!(error.code(), 422, "{spec}");

@@ -10,6 +10,7 @@ pub(super) fn path_of(object: &Value) -> Result<(String, String)> {
     let id = ObjectId::of(object)?;
     let (root, plural) = match id.kind.as_str() {
         "Service" => ("/api/v1", "services"),
+        "Endpoints" => ("/api/v1", "endpoints"),
         "EndpointSlice" => ("/apis/discovery.k8s.io/v1", "endpointslices"),
         other => bail!("cases write no {other} objects"),
     };
