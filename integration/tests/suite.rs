@@ -41,7 +41,7 @@ fn cases_run_with_their_objects_in_another_api_server() {
     started.read_line(&mut String::new()).unwrap();
 
     // Pods that come, are ready, terminate and go; a load balancer's status; a manual slice.
-    let focus = "^(s1|s17|s22|lb13)_";
+    let focus = "^(s1|s17|s22|lb13_policy)_";
     let output = suite(&[
         "--kubeconfig",
         &kubeconfig,
