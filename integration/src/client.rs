@@ -32,6 +32,10 @@ const FAILURE: Duration = Duration::from_millis(250);
 /// only tells when the repeated SYN is refused too, after a second.
 const REFUSAL: Duration = Duration::from_secs(2);
 
+/// So many requests after every backend has answered would notice one too many. They are tried again
+/// and again until [`CHANGE_LIMIT`]: even if every other request went wrong, luck must not pass.
+const SPARE: usize = 20;
+
 /// A server's patience with a machine that is busy.
 const HTTP: Duration = Duration::from_secs(5);
 
@@ -101,9 +105,8 @@ impl Client {
         tries: usize,
     ) -> Result<(), String> {
         let mut seen = BTreeSet::new();
-        // A few more after the set is complete would notice a backend too many.
-        let mut spare = 3;
-        for _ in 0..tries {
+        let mut spare = SPARE;
+        for _ in 0..tries + SPARE {
             let dialed = self.dial(dial);
             match dialed.reply {
                 Some(name) if wanted.contains(&name) => seen.insert(name),
