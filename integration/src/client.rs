@@ -15,6 +15,7 @@ use anyhow::Result;
 use crate::{
     agent::{
         dial::{Dial, Dialed},
+        http::Reply,
         socket::{ErrorKind, Protocol},
     },
     cluster::Pod,
@@ -30,6 +31,9 @@ const FAILURE: Duration = Duration::from_millis(250);
 /// How soon a refusal shows. Of one by ICMP, which arrives while connect() holds the socket, Linux
 /// only tells when the repeated SYN is refused too, after a second.
 const REFUSAL: Duration = Duration::from_secs(2);
+
+/// A server's patience with a machine that is busy.
+const HTTP: Duration = Duration::from_secs(5);
 
 const ALIVE: &str = "the client process answers";
 
@@ -215,6 +219,27 @@ impl Client {
             );
             thread::sleep(Duration::from_millis(30));
         }
+    }
+
+    /// Waits until a GET is answered as it should be, and returns the answer.
+    pub fn gets(&mut self, to: SocketAddr, path: &str, right: impl Fn(&Reply) -> bool) -> Reply {
+        let deadline = Instant::now() + CHANGE_LIMIT;
+        loop {
+            let outcome = self.control.http_get(to, path, HTTP).expect(ALIVE);
+            match outcome {
+                Ok(reply) if right(&reply) => return reply,
+                other => assert!(
+                    Instant::now() < deadline,
+                    "{path} at {to} is answered otherwise: {other:?}"
+                ),
+            }
+            thread::sleep(Duration::from_millis(30));
+        }
+    }
+
+    /// Waits until a GET is answered with this status, and returns the answer.
+    pub fn gets_status(&mut self, to: SocketAddr, path: &str, status: u16) -> Reply {
+        self.gets(to, path, |reply| reply.status == status)
     }
 
     /// A TCP connection whose server sends every line back.

@@ -5,6 +5,7 @@
 //!   it needs of the place where it runs, and the function that panics when a promise is broken.
 //! * [`site`]: the seam between cases and that place. A [`Site`] has nodes with a proxy on each,
 //!   starts pods and clients, and takes objects. [`netns`] is the site out of network namespaces.
+//!   [`numbers`] are the addresses and ports that a site gives to Services.
 //! * [`scenario`]: one case's part of a site: a Kubernetes namespace, its pods, clients and checks.
 //!   This is all that cases see.
 //! * [`cases`]: the cases, one file a topic; [`all`] lists them.
@@ -15,6 +16,7 @@
 pub mod case;
 pub mod cases;
 pub mod netns;
+pub mod numbers;
 pub mod options;
 pub mod progress;
 pub mod report;
@@ -28,6 +30,7 @@ pub mod upstream;
 
 pub use case::{Case, Needs};
 pub use cases::all;
+pub use numbers::Numbers;
 pub use run::{Outcome, run};
 pub use scenario::Scenario;
 pub use site::Site;

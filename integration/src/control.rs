@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use crate::{
     agent::{
         dial::{Dial, Dialed, Summary},
+        http::Reply,
         session::{Request, Response},
         socket::{Failure, Family, Protocol, Received},
     },
@@ -213,6 +214,24 @@ impl Control {
         })? {
             Response::Summary(summary) => Ok(summary),
             other => bail!("the client answered {other:?}"),
+        }
+    }
+
+    /// GETs a path over a new connection.
+    pub fn http_get(
+        &mut self,
+        to: SocketAddr,
+        path: &str,
+        limit: Duration,
+    ) -> Result<Outcome<Reply>> {
+        let (path, timeout_ms) = (path.to_owned(), limit.as_millis() as u64);
+        match self.call(&Request::HttpGet {
+            to,
+            path,
+            timeout_ms,
+        })? {
+            Response::Http(reply) => Ok(Ok(reply)),
+            other => failed(other),
         }
     }
 

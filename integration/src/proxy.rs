@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
+use self::kube_proxy::Configuration;
 use crate::{
     binaries,
     cluster::Node,
@@ -46,6 +47,14 @@ impl Kind {
     pub fn from_environment() -> Self {
         env::var(PROXY_COMMAND).map_or(Self::Ours, Self::Custom)
     }
+
+    /// Whether settings reach it.
+    pub fn takes_settings(&self) -> bool {
+        match self {
+            Self::Ours => true,
+            Self::Custom(line) => line.contains("{config}"),
+        }
+    }
 }
 
 /// How a node's proxy is started.
@@ -57,6 +66,8 @@ pub struct ProxyOptions {
     pub source: Source,
     /// Further arguments for `lb-controller run`.
     pub arguments: Vec<String>,
+    /// `nodePortAddresses`; proxies of which [`Kind::takes_settings`] is true take it.
+    pub node_port_addresses: Vec<String>,
     /// Whether it goes on when this process ends (a kept demo).
     pub outlive: bool,
 }
@@ -69,6 +80,7 @@ impl ProxyOptions {
             kind,
             source,
             arguments: Vec::new(),
+            node_port_addresses: Vec::new(),
             outlive: false,
         }
     }
@@ -101,7 +113,7 @@ impl ProxyUnderTest {
         let healthz = SocketAddr::new(node.addresses()[0], HEALTHZ_PORT);
         let command = match &options.kind {
             Kind::Ours => our_command(node, options, healthz)?,
-            Kind::Custom(line) => custom_command(line, node, &options.source, healthz)?,
+            Kind::Custom(line) => custom_command(line, node, options, healthz)?,
         };
         let started = Options {
             piped: false,
@@ -195,6 +207,10 @@ fn our_command(node: &Node, options: &ProxyOptions, healthz: SocketAddr) -> Resu
         .arg(node.pins());
     command.args(["--healthz-bind-address", &healthz.to_string()]);
     command.args(["--metrics-bind-address", &metrics.to_string()]);
+    if !options.node_port_addresses.is_empty() {
+        let addresses = options.node_port_addresses.join(",");
+        command.args(["--nodeport-addresses", &addresses]);
+    }
     command.args(&options.arguments);
     Ok(command)
 }
@@ -202,10 +218,10 @@ fn our_command(node: &Node, options: &ProxyOptions, healthz: SocketAddr) -> Resu
 fn custom_command(
     line: &str,
     node: &Node,
-    source: &Source,
+    options: &ProxyOptions,
     healthz: SocketAddr,
 ) -> Result<Command> {
-    let (files, kubeconfig) = match source {
+    let (files, kubeconfig) = match &options.source {
         Source::Files(path) => (path.display().to_string(), String::new()),
         Source::Kubeconfig(path) => (String::new(), path.display().to_string()),
     };
@@ -216,7 +232,14 @@ fn custom_command(
         .replace("{cgroup}", &node.cgroup().display().to_string())
         .replace("{bpffs}", &node.pins().display().to_string());
     let line = if line.contains("{config}") {
-        let file = kube_proxy::write(node, &kubeconfig, healthz, metrics_address())?;
+        let configuration = Configuration {
+            node,
+            kubeconfig: &kubeconfig,
+            healthz,
+            metrics: metrics_address(),
+            node_port_addresses: &options.node_port_addresses,
+        };
+        let file = configuration.write()?;
         line.replace("{config}", &file.display().to_string())
     } else {
         line

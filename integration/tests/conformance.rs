@@ -44,8 +44,7 @@ fn site(options: &NetnsOptions) -> Result<Arc<dyn Site>, String> {
 }
 
 fn trial(case: &'static Case, options: &NetnsOptions) -> Trial {
-    let families = options.families;
-    let unmet = case.unmet(|need| NetnsSite::would_offer(families, need), "netns");
+    let unmet = case.unmet(|need| options.would_offer(need), "netns");
     let options = options.clone();
     let run = move || match conformance::run(case, &site(&options)?).0 {
         Outcome::Passed | Outcome::Skipped(_) => Ok(()),
@@ -66,6 +65,8 @@ fn main() -> Result<()> {
         proxy_kubeconfig: None,
         proxy: Kind::from_environment(),
     };
-    let trials = conformance::all().map(|case| trial(case, &options));
+    let mut cases: Vec<_> = conformance::all().collect();
+    cases.sort_by_key(|case| case.is_alone());
+    let trials = cases.into_iter().map(|case| trial(case, &options));
     libtest_mimic::run(&arguments, trials.collect()).exit()
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     dial::{Dial, Dialed, Summary},
+    http,
     socket::{ClientSocket, ErrorKind, Failure, Family, Protocol, Received},
 };
 
@@ -72,6 +73,11 @@ pub enum Request {
         interval_ms: u64,
         limit_ms: Option<u64>,
     },
+    HttpGet {
+        to: SocketAddr,
+        path: String,
+        timeout_ms: u64,
+    },
 }
 
 /// The response to one request.
@@ -85,6 +91,7 @@ pub enum Response {
     Address(SocketAddr),
     Dialed(Dialed),
     Summary(Summary),
+    Http(http::Reply),
     Failed(Failure),
 }
 
@@ -169,6 +176,14 @@ impl Sockets {
                 let deadline = limit_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
                 let interval = Duration::from_millis(interval_ms);
                 Ok(Response::Summary(dial.run_many(count, interval, deadline)))
+            }
+            Request::HttpGet {
+                to,
+                path,
+                timeout_ms,
+            } => {
+                let limit = Duration::from_millis(timeout_ms);
+                Ok(Response::Http(http::fetch(to, &path, limit)?))
             }
         }
     }

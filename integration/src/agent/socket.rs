@@ -188,7 +188,7 @@ impl ClientSocket {
         self.in_family(address).as_socket().unwrap_or(address)
     }
 
-    /// Connects; a TCP handshake may take `limit`.
+    /// Connects; a TCP handshake may take `limit`, and so may each line that is sent later.
     pub fn connect(&mut self, to: SocketAddr, limit: Duration) -> Result<(), Failure> {
         let done = match &self.state {
             State::Fresh(socket) => socket
@@ -197,6 +197,8 @@ impl ClientSocket {
                 .and_then(|connected| {
                     let stream = TcpStream::from(connected);
                     stream.set_nodelay(true)?;
+                    // A path that swallows large packets must not hold the client up.
+                    stream.set_write_timeout(Some(limit))?;
                     self.state = State::Tcp(BufReader::new(stream));
                     Ok(())
                 }),

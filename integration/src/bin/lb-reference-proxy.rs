@@ -62,7 +62,8 @@ struct Place {
         default_value = "cidr:10.244.0.0/16,fd00:244::/32"
     )]
     detect_local: LocalDetector,
-    /// Ranges of ClusterIPs: unallocated addresses are dropped (nftables)
+    /// Ranges of ClusterIPs beside those of ServiceCIDRs: unallocated addresses are dropped
+    /// (nftables)
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     service_cidrs: Vec<IpNet>,
     /// Serve no node ports at 127.0.0.0/8 (iptables)

@@ -25,7 +25,8 @@ pub struct Case {
 /// in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Needs {
-    /// Raw access to the namespaces of pods and clients: packets made by hand, kernel counters.
+    /// Raw access to the namespaces of pods and clients: packets made by hand, kernel counters,
+    /// narrow paths.
     Namespaces,
     /// A client outside the cluster.
     Outside,
@@ -36,6 +37,16 @@ pub enum Needs {
     AnyClusterIp,
     /// A zone for each of the first three nodes.
     Zones,
+    /// Two nodes in each of three zones: nodes n and n + 3 are in one.
+    SixNodes,
+    /// Proxies that can be restarted.
+    ProxyRestarts,
+    /// Proxies that can be given other settings.
+    ProxySettings,
+    /// An API server that can be restarted.
+    ApiRestarts,
+    /// Nodes that the control plane can be about to delete.
+    NodeChanges,
     /// IPv4.
     V4,
     /// IPv6; with `V4`, dual stack.
@@ -50,15 +61,37 @@ impl fmt::Display for Needs {
             Self::Routes => "virtual addresses routed to a chosen node",
             Self::AnyClusterIp => "ClusterIPs out of any range",
             Self::Zones => "three zones",
+            Self::SixNodes => "two nodes in each of three zones",
+            Self::ProxyRestarts => "proxies that can be restarted",
+            Self::ProxySettings => "proxies that can be given other settings",
+            Self::ApiRestarts => "API server that can be restarted",
+            Self::NodeChanges => "nodes that the control plane can be about to delete",
             Self::V4 => "IPv4",
             Self::V6 => "IPv6",
         })
     }
 }
 
+// === impl Needs ===
+
+impl Needs {
+    /// Whether a case that uses this would disturb others that run at the same time.
+    fn disturbs(self) -> bool {
+        matches!(
+            self,
+            Self::ProxyRestarts | Self::ProxySettings | Self::ApiRestarts | Self::NodeChanges
+        )
+    }
+}
+
 // === impl Case ===
 
 impl Case {
+    /// Whether it must run by itself, when no other case does.
+    pub fn is_alone(&self) -> bool {
+        self.needs.iter().any(|need| need.disturbs())
+    }
+
     /// Why this site cannot run the case, if it cannot.
     pub fn unmet_at(&self, site: &dyn Site) -> Option<String> {
         self.unmet(|need| site.offers(need), site.name())

@@ -1,52 +1,53 @@
-//! The site out of network namespaces: three nodes, a client outside, a proxy on each node.
+//! The site out of network namespaces: a client outside, and nodes with a
+//! proxy on each: three, and three more once a case needs them.
 //!
 //! Objects go to a directory, to a stand-in API server, or to the API server of a kubeconfig.
 
 mod plane;
+mod proxies;
 mod remote;
 
 use std::{
-    fmt::Write as _,
     fs,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
+    ops::Range,
     path::{Path, PathBuf},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU8, AtomicU16, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use self::{
     plane::{Own, Plane},
+    proxies::Proxies,
     remote::Remote,
 };
 use super::{
-    Needs, Site,
-    site::{Place, PodSpec, SiteNode, SitePod},
+    Needs, Numbers, Site,
+    site::{NodeFate, Place, PodSpec, ProxySettings, SiteNode, SitePod},
 };
 use crate::{
     Cluster,
     agent::ServeOptions,
-    apiserver::{self, Cidr},
+    apiserver::{self, ApiServer},
     cluster::{self, Builder, Families, Outside},
     control::Control,
     objects::{Api, ControlPlane, Http, Kubeconfig, Objects},
     process::{Placement, Process},
-    proxy::{Kind, ProxyOptions, ProxyUnderTest, Source, lbctl},
+    proxy::{Kind, ProxyOptions, Source},
     teardown::working_directory,
     workload,
 };
 
-const NODES: u8 = 3;
+/// How many nodes there are for every case; as many again for cases that need six.
+const NODES: usize = 3;
+/// By turns.
+const ZONES: [&str; NODES] = ["zone-1", "zone-2", "zone-3"];
 /// Where ClusterIPs come from, unless an API server of somebody else's says so.
 const OWN_RANGES: (&str, &str) = ("10.96.0.0/16", "fd00:96::/112");
-/// How long a proxy may take to start on a busy machine.
-const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// What a site out of namespaces is like.
 #[derive(Clone, Debug)]
@@ -76,34 +77,55 @@ pub enum Delivery {
 /// The cluster. It may live in a static, which nothing drops: then it is removed when the process
 /// ends.
 pub struct NetnsSite {
-    proxies: Mutex<Vec<ProxyUnderTest>>,
+    proxies: Proxies,
     plane: Box<dyn Plane>,
+    /// The stand-in API server, if objects are in one.
+    api_server: Option<Arc<ApiServer>>,
     outside: Outside,
+    /// Further clients outside.
+    outsides: Mutex<Vec<Outside>>,
     cluster: Cluster,
-    /// Whether ClusterIPs may be any.
-    any_cluster_ip: bool,
-    service_ranges: (Cidr, Cidr),
-    next_ip: AtomicU16,
-    next_node_port: AtomicU16,
-    next_vip: AtomicU8,
+    options: NetnsOptions,
+    numbers: Numbers,
+}
+
+// === impl NetnsOptions ===
+
+impl NetnsOptions {
+    /// What a site of this kind has.
+    pub fn would_offer(&self, need: Needs) -> bool {
+        match need {
+            Needs::V4 => self.families.has_v4(),
+            Needs::V6 => self.families.has_v6(),
+            Needs::Namespaces
+            | Needs::Outside
+            | Needs::Routes
+            | Needs::Zones
+            | Needs::ProxyRestarts => true,
+            // Somebody else's API server has ranges and nodes of its own.
+            Needs::AnyClusterIp | Needs::SixNodes | Needs::NodeChanges => self.kubeconfig.is_none(),
+            Needs::ApiRestarts => self.kubeconfig.is_none() && self.delivery == Delivery::Api,
+            Needs::ProxySettings => self.proxy.takes_settings(),
+        }
+    }
+
+    fn nodes(&self) -> usize {
+        if self.would_offer(Needs::SixNodes) {
+            2 * NODES
+        } else {
+            NODES
+        }
+    }
+
+    fn builder(&self) -> Builder {
+        let builder = Cluster::builder().nodes(self.nodes() as u8).zones(&ZONES);
+        builder.complete_checksums().families(self.families)
+    }
 }
 
 // === impl NetnsSite ===
 
 impl NetnsSite {
-    /// What sites of this kind have, with these families.
-    pub fn would_offer(families: Families, need: Needs) -> bool {
-        match need {
-            Needs::V4 => families.has_v4(),
-            Needs::V6 => families.has_v6(),
-            Needs::Namespaces
-            | Needs::Outside
-            | Needs::Routes
-            | Needs::AnyClusterIp
-            | Needs::Zones => true,
-        }
-    }
-
     /// Builds the cluster, starts the proxies and waits until they are healthy.
     pub fn build(options: &NetnsOptions) -> Result<Self> {
         match &options.kubeconfig {
@@ -113,21 +135,19 @@ impl NetnsSite {
     }
 
     fn with_own_objects(options: &NetnsOptions) -> Result<Self> {
-        let cluster = builder(options).build()?;
-        let (objects, source) = delivery(&cluster, options.delivery)?;
-        for node in cluster.nodes() {
-            objects.apply(&node.object())?;
-        }
-        let plane = Box::new(Own::new(ControlPlane::new(objects)));
+        let cluster = options.builder().build()?;
+        let (objects, source, api_server) = delivery(&cluster, options.delivery)?;
+        let plane = Own::new(ControlPlane::new(objects));
+        plane.apply(&service_cidr())?;
         let ranges = (OWN_RANGES.0.parse()?, OWN_RANGES.1.parse()?);
-        let proxies = start_proxies(&cluster, source, &options.proxy)?;
-        Ok(Self {
-            any_cluster_ip: true,
-            // The first ones are taken, in a cluster with an API server.
-            next_ip: AtomicU16::new(0x100),
-            next_node_port: AtomicU16::new(30_000),
-            ..Self::assemble(cluster, plane, proxies, ranges)?
-        })
+        // An API server gives out the first ones.
+        let numbers = Numbers::new(ranges, 0x100, 31_000);
+        let site = Self {
+            api_server,
+            ..Self::assemble(cluster, Box::new(plane), source, options, numbers)?
+        };
+        site.start_nodes(0..NODES)?;
+        Ok(site)
     }
 
     /// Somebody else may use the API server: names are the run's own, numbers are far apart.
@@ -137,7 +157,8 @@ impl NetnsSite {
         let http = Http::connect(kubeconfig)?;
         let ranges = remote::service_ranges(&http, options.families)?;
         let run = format!("lbc-{:06x}", fastrand::u32(..0x0100_0000));
-        let cluster = builder(options)
+        let cluster = options
+            .builder()
             .node_names(&format!("{run}-node"))
             .build()?;
         let at_nodes = read.address().and_then(|server| cluster.relay(server))?;
@@ -145,67 +166,82 @@ impl NetnsSite {
         fs::create_dir_all(working_directory(cluster.prefix()))?;
         read.through(at_nodes).write(&file)?;
         let plane = Box::new(Remote::register(http, &cluster, &run)?);
-        let proxies = start_proxies(&cluster, Source::Kubeconfig(file), &options.proxy)?;
-        Ok(Self {
-            any_cluster_ip: false,
-            next_ip: AtomicU16::new(fastrand::u16(0x1000..0x8000)),
-            next_node_port: AtomicU16::new(fastrand::u16(30_200..32_000)),
-            ..Self::assemble(cluster, plane, proxies, ranges)?
-        })
+        let (first_ip, first_port) = (fastrand::u16(0x1000..0x8000), fastrand::u16(30_200..32_000));
+        let numbers = Numbers::new(ranges, first_ip, first_port);
+        let source = Source::Kubeconfig(file);
+        let site = Self::assemble(cluster, plane, source, options, numbers)?;
+        site.proxies.ensure(&site.cluster, 0..NODES)?;
+        Ok(site)
     }
 
     fn assemble(
         cluster: Cluster,
         plane: Box<dyn Plane>,
-        proxies: Vec<ProxyUnderTest>,
-        service_ranges: (Cidr, Cidr),
+        source: Source,
+        options: &NetnsOptions,
+        numbers: Numbers,
     ) -> Result<Self> {
+        let proxies = ProxyOptions {
+            kind: options.proxy.clone(),
+            ..ProxyOptions::new(source)
+        };
         Ok(Self {
-            proxies: Mutex::new(proxies),
+            proxies: Proxies::new(proxies),
             plane,
+            api_server: None,
             outside: cluster.outside("user")?,
+            outsides: Mutex::default(),
             cluster,
-            any_cluster_ip: true,
-            service_ranges,
-            next_ip: AtomicU16::default(),
-            next_node_port: AtomicU16::default(),
-            next_vip: AtomicU8::new(1),
+            options: options.clone(),
+            numbers,
         })
+    }
+
+    /// Tells the control plane of these nodes, and starts their proxies.
+    fn start_nodes(&self, nodes: Range<usize>) -> Result<()> {
+        for node in nodes.clone() {
+            self.plane.apply(&self.cluster.node(node).object())?;
+        }
+        self.proxies.ensure(&self.cluster, nodes)
     }
 }
 
-fn builder(options: &NetnsOptions) -> Builder {
-    let builder = Cluster::builder().nodes(NODES).complete_checksums();
-    builder.families(options.families)
+/// The ServiceCIDR that an API server makes for itself.
+fn service_cidr() -> Value {
+    json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "ServiceCIDR",
+        "metadata": {"name": "kubernetes"},
+        "spec": {"cidrs": [OWN_RANGES.0, OWN_RANGES.1]},
+    })
 }
 
-fn delivery(cluster: &Cluster, by: Delivery) -> Result<(Box<dyn Objects>, Source)> {
+type Delivered = (Box<dyn Objects>, Source, Option<Arc<ApiServer>>);
+
+fn delivery(cluster: &Cluster, by: Delivery) -> Result<Delivered> {
     match by {
         Delivery::Files => {
             let manifests = cluster.manifests()?;
             let source = Source::Files(manifests.path().to_owned());
-            Ok((Box::new(manifests), source))
+            Ok((Box::new(manifests), source, None))
         }
         Delivery::Api => {
             let (server, kubeconfig) = cluster.api_server(apiserver::Options::default())?;
-            Ok((Box::new(Api::new(server)), Source::Kubeconfig(kubeconfig)))
+            let api = Api::new(Arc::clone(&server));
+            Ok((Box::new(api), Source::Kubeconfig(kubeconfig), Some(server)))
         }
     }
 }
 
-fn start_proxies(cluster: &Cluster, source: Source, kind: &Kind) -> Result<Vec<ProxyUnderTest>> {
-    let options = ProxyOptions {
-        kind: kind.clone(),
-        ..ProxyOptions::new(source)
-    };
-    let nodes = cluster.nodes().iter();
-    let mut proxies: Vec<ProxyUnderTest> = nodes
-        .map(|node| ProxyUnderTest::launch(node, &options))
-        .collect::<Result<_>>()?;
-    for (node, proxy) in cluster.nodes().iter().zip(&mut proxies) {
-        proxy.wait_healthy(node, START_LIMIT)?;
+/// Ends an outage, also when a case failed in it.
+struct Outage<'a>(&'a ApiServer);
+
+impl Drop for Outage<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.resume() {
+            crate::panics::note(&format!("the API server stays away: {error}"));
+        }
     }
-    Ok(proxies)
 }
 
 impl Site for NetnsSite {
@@ -218,8 +254,7 @@ impl Site for NetnsSite {
     }
 
     fn offers(&self, need: Needs) -> bool {
-        Self::would_offer(self.families(), need)
-            && (need != Needs::AnyClusterIp || self.any_cluster_ip)
+        self.options.would_offer(need)
     }
 
     fn namespace(&self, name: &str) -> String {
@@ -266,30 +301,18 @@ impl Site for NetnsSite {
     }
 
     fn new_outside_client(&self, name: &str) -> Result<Place> {
-        place(&self.cluster.outside(name)?)
+        let outside = self.cluster.outside(name)?;
+        let place = place(&outside)?;
+        lock(&self.outsides).push(outside);
+        Ok(place)
     }
 
     fn route(&self, address: IpAddr, node: usize) -> Result<()> {
         self.cluster.route_vip(address, node)
     }
 
-    fn cluster_ips(&self) -> (Ipv4Addr, Ipv6Addr) {
-        let n = u128::from(self.next_ip.fetch_add(1, Ordering::Relaxed));
-        let (v4, v6) = self.service_ranges;
-        match (v4.nth(n), v6.nth(n)) {
-            (IpAddr::V4(v4), IpAddr::V6(v6)) => (v4, v6),
-            other => unreachable!("ranges of the wrong families: {other:?}"),
-        }
-    }
-
-    fn node_port(&self) -> u16 {
-        self.next_node_port.fetch_add(1, Ordering::Relaxed)
-    }
-
-    fn vips(&self) -> (Ipv4Addr, Ipv6Addr) {
-        let n = self.next_vip.fetch_add(1, Ordering::Relaxed);
-        let v6 = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, u16::from(n));
-        (Ipv4Addr::new(192, 0, 2, n), v6)
+    fn numbers(&self) -> &Numbers {
+        &self.numbers
     }
 
     fn apply(&self, object: &Value) -> Result<()> {
@@ -312,19 +335,63 @@ impl Site for NetnsSite {
         self.plane.delete_namespace(namespace)
     }
 
-    fn explain(&self, namespace: &str) -> String {
-        let proxies = self.proxies.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut text = String::new();
-        for (node, proxy) in self.cluster.nodes().iter().zip(proxies.iter()) {
-            let (name, output) = (node.name(), proxy.recent_output(15));
-            let _ = writeln!(text, "--- proxy of {name}:\n{output}");
-            // Another proxy has no maps that it could show.
-            if let Ok(table) = lbctl(node, &["list", "--by-service", "--namespace", namespace]) {
-                let _ = writeln!(text, "--- lbctl list on {name}:\n{table}");
+    fn prepare(&self, need: Needs) -> Result<()> {
+        if need == Needs::SixNodes {
+            self.start_nodes(NODES..2 * NODES)?;
+        }
+        Ok(())
+    }
+
+    fn restart_proxy(&self, node: usize, settings: &ProxySettings) -> Result<()> {
+        self.proxies.restart(&self.cluster, node, settings)
+    }
+
+    fn restart_api_server(&self, meanwhile: &mut dyn FnMut()) -> Result<()> {
+        let server = self.api_server.as_ref().context("no API server")?;
+        server.begin_outage()?;
+        let outage = Outage(server);
+        meanwhile();
+        server.compact();
+        drop(outage);
+        Ok(())
+    }
+
+    fn set_node(&self, node: usize, fate: NodeFate) -> Result<()> {
+        let mut object = self.cluster.node(node).object();
+        match fate {
+            // What was deleted goes with its finalizer, and is made anew.
+            NodeFate::Stays => self.plane.apply(&object)?,
+            NodeFate::Doomed => {
+                let key = "ToBeDeletedByClusterAutoscaler";
+                object["spec"]["taints"] = json!([{"key": key, "effect": "NoSchedule"}]);
+            }
+            NodeFate::Deleted => {
+                object["metadata"]["finalizers"] = json!(["lb-conformance/held"]);
+                if self.api_server.is_some() {
+                    self.plane.apply(&object)?;
+                    return self.plane.delete(&object);
+                }
+                object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
             }
         }
-        text
+        self.plane.apply(&object)
     }
+
+    fn narrow_path(&self, client: IpAddr, mtu: u32) -> Result<()> {
+        let outsides = lock(&self.outsides);
+        let mut found = outsides.iter();
+        let found = found.find(|outside| outside.addresses().contains(&client));
+        let found = found.with_context(|| format!("nobody outside is {client}"))?;
+        found.limit_path_mtu(mtu)
+    }
+
+    fn explain(&self, namespace: &str) -> String {
+        self.proxies.explain(&self.cluster, namespace)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn place(outside: &Outside) -> Result<Place> {
@@ -363,5 +430,9 @@ impl SitePod for NetnsPod {
 
     fn placement(&self) -> Option<&Placement> {
         Some(self.pod.placement())
+    }
+
+    fn narrow_path(&self, mtu: u32) -> Result<()> {
+        self.pod.limit_path_mtu(mtu)
     }
 }

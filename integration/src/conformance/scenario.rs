@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::{
     Case, Site,
-    site::{Place, PodSpec, SitePod},
+    site::{NodeFate, Place, PodSpec, ProxySettings, SitePod},
 };
 pub use crate::client::{tcp, udp};
 use crate::{
@@ -86,7 +86,7 @@ impl Scenario {
 
     /// A Service with ClusterIPs of its own and the selector `app=<name>`; not yet applied.
     pub fn service(&self, name: &str) -> Service {
-        let (v4, v6) = self.site.cluster_ips();
+        let (v4, v6) = self.site.numbers().cluster_ips();
         Service::of_families(&self.namespace, name, self.families(), v4, v6)
     }
 
@@ -259,7 +259,7 @@ impl Scenario {
 
     /// A node port of its own.
     pub fn node_port(&self) -> u16 {
-        self.site.node_port()
+        self.site.numbers().node_port()
     }
 
     /// The addresses of a node with a port, IPv4 first.
@@ -274,7 +274,7 @@ impl Scenario {
 
     /// Addresses of a load balancer, routed to the first node.
     pub fn vips(&self) -> Vec<IpAddr> {
-        let (v4, v6) = self.site.vips();
+        let (v4, v6) = self.site.numbers().vips();
         let vips = self.in_use([v4.into(), v6.into()]);
         self.route(&vips, 0);
         vips
@@ -292,6 +292,32 @@ impl Scenario {
         for &vip in vips {
             let routed = self.site.route(vip, node);
             routed.expect("the site routes addresses");
+        }
+    }
+
+    /// Ends a node's proxy and starts it again with these settings.
+    pub fn restart_proxy(&self, node: usize, settings: &ProxySettings) {
+        let restarted = self.site.restart_proxy(node, settings);
+        restarted.expect("the site restarts proxies");
+    }
+
+    /// Restarts the API server, and does this while it is away.
+    pub fn restart_api_server(&self, mut meanwhile: impl FnMut()) {
+        let restarted = self.site.restart_api_server(&mut meanwhile);
+        restarted.expect("the site restarts the API server");
+    }
+
+    /// Changes what the control plane is about to do with a node.
+    pub fn set_node(&self, node: usize, fate: NodeFate) {
+        let set = self.site.set_node(node, fate);
+        set.expect("the site changes nodes");
+    }
+
+    /// Makes the way to a client outside, in a place of its own, one for packets of this size.
+    pub fn narrow_path(&self, client: &Client, mtu: u32) {
+        for address in client.addresses() {
+            let narrowed = self.site.narrow_path(address, mtu);
+            narrowed.expect("the site narrows paths");
         }
     }
 
@@ -332,6 +358,12 @@ impl Backend {
     /// Its address of the site's first family.
     pub fn address(&self) -> IpAddr {
         self.addresses()[0]
+    }
+
+    /// Makes its node's way to it one for packets of this size.
+    pub fn narrow_path(&self, mtu: u32) {
+        let narrowed = self.pod.narrow_path(mtu);
+        narrowed.expect("the site narrows paths");
     }
 
     /// Waits for the end of its server.

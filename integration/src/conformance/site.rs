@@ -19,16 +19,12 @@
 //!
 //! Methods are called from several threads at once.
 
-use std::{
-    fmt::Debug,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    time::Duration,
-};
+use std::{fmt::Debug, net::IpAddr, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::Value;
 
-use super::Needs;
+use super::{Needs, Numbers};
 use crate::{
     cluster::Families,
     control::Control,
@@ -36,7 +32,7 @@ use crate::{
     workload::{self, ContainerPort},
 };
 
-/// A cluster in which cases run.
+/// A cluster in which cases run. Methods with a body here are for what a site may lack.
 pub trait Site: Send + Sync {
     /// Its kind, for reports: `netns`.
     fn name(&self) -> &str;
@@ -63,13 +59,8 @@ pub trait Site: Send + Sync {
     /// found it before.
     fn route(&self, address: IpAddr, node: usize) -> Result<()>;
 
-    /// ClusterIPs that no other Service of this run has; both, whatever the families are.
-    fn cluster_ips(&self) -> (Ipv4Addr, Ipv6Addr);
-    /// A node port that no other Service of this run has.
-    fn node_port(&self) -> u16;
-    /// Addresses for a load balancer that no other Service of this run has; both, whatever the
-    /// families are. Nothing routes them yet.
-    fn vips(&self) -> (Ipv4Addr, Ipv6Addr);
+    /// Addresses and ports for Services.
+    fn numbers(&self) -> &Numbers;
 
     /// Creates or replaces an object: a Service with its status, a user's EndpointSlice.
     fn apply(&self, object: &Value) -> Result<()>;
@@ -81,6 +72,41 @@ pub trait Site: Send + Sync {
     fn remove_pods(&self, namespace: &str, names: &[&str]) -> Result<()>;
     /// Deletes all objects of a namespace.
     fn delete_namespace(&self, namespace: &str) -> Result<()>;
+
+    /// Makes ready what a case needs and the site does not keep standing; called before every case
+    /// that needs it.
+    fn prepare(&self, _need: Needs) -> Result<()> {
+        Ok(())
+    }
+    /// Ends a node's proxy and starts it again with these settings; returns once it is healthy
+    /// ([`Needs::ProxyRestarts`], for other settings than the default ones
+    /// [`Needs::ProxySettings`]).
+    fn restart_proxy(&self, node: usize, _settings: &ProxySettings) -> Result<()> {
+        bail!(
+            "the site {} leaves the proxy of node {node} alone",
+            self.name()
+        )
+    }
+    /// Restarts the API server, and does this while it is away ([`Needs::ApiRestarts`]). What
+    /// watches were at is not known any more when it is back.
+    fn restart_api_server(&self, _meanwhile: &mut dyn FnMut()) -> Result<()> {
+        bail!("the site {} leaves the API server alone", self.name())
+    }
+    /// Changes what the control plane is about to do with a node ([`Needs::NodeChanges`]).
+    fn set_node(&self, node: usize, fate: NodeFate) -> Result<()> {
+        bail!(
+            "the site {} leaves node {node} alone: {fate:?}",
+            self.name()
+        )
+    }
+    /// Makes the way to a client outside ([`Site::new_outside_client`]) one for packets of this
+    /// size: a router before it answers larger ones with an ICMP error ([`Needs::Namespaces`]).
+    fn narrow_path(&self, client: IpAddr, mtu: u32) -> Result<()> {
+        bail!(
+            "the site {} has no way of {mtu} bytes to {client}",
+            self.name()
+        )
+    }
 
     /// What helps to understand a failure in this namespace: the proxies' last words, their
     /// tables.
@@ -99,6 +125,29 @@ pub trait SitePod: Send + Debug {
     fn wait(&mut self, limit: Duration) -> Result<()>;
     /// Where its processes run ([`Needs::Namespaces`]).
     fn placement(&self) -> Option<&Placement>;
+    /// Makes its node's way to it one for packets of this size: larger ones are answered with an
+    /// ICMP error ([`Needs::Namespaces`]).
+    fn narrow_path(&self, mtu: u32) -> Result<()> {
+        bail!("no way of {mtu} bytes to {:?}", self.addresses())
+    }
+}
+
+/// What a proxy is started with, where it is not the site's own choice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProxySettings {
+    /// `nodePortAddresses`: networks, or the word `primary`.
+    pub node_port_addresses: Vec<String>,
+}
+
+/// What becomes of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeFate {
+    /// It stays.
+    Stays,
+    /// The cluster autoscaler has tainted it, to delete it soon.
+    Doomed,
+    /// Its object has been deleted, and waits for a finalizer.
+    Deleted,
 }
 
 /// A node as cases and the API know it.

@@ -29,7 +29,8 @@ pub trait Progress: Sync {
     fn ended(&self, result: &CaseResult);
 }
 
-/// Runs the selected ones of `cases`, `jobs` at a time; the results are in the order of `cases`.
+/// Runs the selected ones of `cases`, `jobs` at a time, and those that must be alone at the end;
+/// the results are in the order of `cases`.
 pub fn run_all(
     cases: &[&'static Case],
     selection: &Selection,
@@ -37,8 +38,9 @@ pub fn run_all(
     jobs: NonZeroUsize,
     progress: &dyn Progress,
 ) -> Vec<CaseResult> {
-    let queue: Mutex<VecDeque<(usize, &'static Case)>> =
-        Mutex::new(cases.iter().copied().enumerate().collect());
+    let mut ordered: Vec<(usize, &'static Case)> = cases.iter().copied().enumerate().collect();
+    ordered.sort_by_key(|(_, case)| case.is_alone());
+    let queue = Mutex::new(VecDeque::from(ordered));
     let results = Mutex::new(Vec::new());
     let work = || {
         loop {

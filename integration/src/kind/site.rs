@@ -8,11 +8,8 @@
 use std::{
     collections::BTreeSet,
     fmt::{self, Write as _},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::{
-        Mutex,
-        atomic::{AtomicU8, AtomicU16, Ordering},
-    },
+    net::IpAddr,
+    sync::Mutex,
 };
 
 use anyhow::{Context, Error, Result, bail};
@@ -30,7 +27,7 @@ use super::{
 use crate::{
     cluster::Families,
     conformance::{
-        Needs, Site,
+        Needs, Numbers, Site,
         site::{Place, PodSpec, SiteNode, SitePod},
     },
     control::Control,
@@ -39,6 +36,8 @@ use crate::{
 
 /// What the agent's client is called in its image.
 pub(super) const CLIENT: [&str; 2] = ["lb-agent", "control"];
+/// kind's ranges of ClusterIPs.
+const SERVICE_RANGES: (&str, &str) = ("10.96.0.0/16", "fd00:10:96::/112");
 /// The namespace of clients among host processes.
 const HOSTS: &str = "lb-conformance-hosts";
 
@@ -52,9 +51,7 @@ pub struct KindSite {
     namespaces: Mutex<BTreeSet<String>>,
     pods: Pods,
     making_host: Mutex<()>,
-    next_ip: AtomicU16,
-    next_node_port: AtomicU16,
-    next_vip: AtomicU8,
+    numbers: Numbers,
 }
 
 // === impl KindSite ===
@@ -74,6 +71,7 @@ impl KindSite {
             .output(&run)
             .context("the client outside")?;
         let pods = Pods::new(cluster.clone(), image);
+        let ranges = (SERVICE_RANGES.0.parse()?, SERVICE_RANGES.1.parse()?);
         Ok(Self {
             cluster,
             families,
@@ -83,10 +81,14 @@ impl KindSite {
             pods,
             making_host: Mutex::default(),
             // The upper half of what is not given out by itself.
-            next_ip: AtomicU16::new(0x1000),
-            next_node_port: AtomicU16::new(30_100),
-            next_vip: AtomicU8::new(1),
+            numbers: Numbers::new(ranges, 0x1000, 30_100),
         })
+    }
+
+    /// Whether nodes n and n + 3 are in one of three zones.
+    fn has_two_nodes_a_zone(&self) -> bool {
+        let zones: Vec<&str> = self.nodes.iter().map(|node| node.zone.as_str()).collect();
+        zones.len() >= 6 && zones[..3] == zones[3..6]
     }
 
     fn runner(&self) -> &dyn Runner {
@@ -160,7 +162,14 @@ impl Site for KindSite {
             Needs::V4 => self.families.has_v4(),
             Needs::V6 => self.families.has_v6(),
             Needs::Outside | Needs::Zones => true,
-            Needs::Namespaces | Needs::Routes | Needs::AnyClusterIp => false,
+            Needs::SixNodes => self.has_two_nodes_a_zone(),
+            Needs::Namespaces
+            | Needs::Routes
+            | Needs::AnyClusterIp
+            | Needs::ProxyRestarts
+            | Needs::ProxySettings
+            | Needs::ApiRestarts
+            | Needs::NodeChanges => false,
         }
     }
 
@@ -220,23 +229,8 @@ impl Site for KindSite {
         bail!("the site kind routes no addresses such as {address}")
     }
 
-    fn cluster_ips(&self) -> (Ipv4Addr, Ipv6Addr) {
-        let n = self.next_ip.fetch_add(1, Ordering::Relaxed);
-        let [high, low] = n.to_be_bytes();
-        (
-            Ipv4Addr::new(10, 96, high, low),
-            Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, n),
-        )
-    }
-
-    fn node_port(&self) -> u16 {
-        self.next_node_port.fetch_add(1, Ordering::Relaxed)
-    }
-
-    fn vips(&self) -> (Ipv4Addr, Ipv6Addr) {
-        let n = self.next_vip.fetch_add(1, Ordering::Relaxed);
-        let v6 = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, u16::from(n));
-        (Ipv4Addr::new(192, 0, 2, n), v6)
+    fn numbers(&self) -> &Numbers {
+        &self.numbers
     }
 
     fn apply(&self, object: &Value) -> Result<()> {

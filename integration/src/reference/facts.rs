@@ -3,7 +3,10 @@
 use std::str::FromStr;
 
 use ipnet::IpNet;
-use lb_controller::model::{Family, NodeInfo};
+use lb_controller::{
+    model::{Family, NodeInfo},
+    store::Store,
+};
 
 /// This node and the operator's choices.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,10 +15,23 @@ pub struct NodeFacts {
     pub node: NodeInfo,
     /// How packets of this node's pods are told from others (rule F9).
     pub local: LocalDetector,
-    /// Ranges that ClusterIPs come from, if known (rule E3).
+    /// Ranges that ClusterIPs come from, beside those of ServiceCIDRs (rule E3).
     pub service_cidrs: Vec<IpNet>,
     /// Whether node ports are served at 127.0.0.0/8 (rule E11; iptables alone).
     pub localhost_node_ports: bool,
+}
+
+// === impl NodeFacts ===
+
+impl NodeFacts {
+    /// With what objects say of the node and of ClusterIPs.
+    pub(super) fn with(mut self, store: &Store) -> Self {
+        self.node = store.node().clone();
+        self.service_cidrs.extend(store.service_cidrs());
+        self.service_cidrs.sort_unstable();
+        self.service_cidrs.dedup();
+        self
+    }
 }
 
 /// How packets of this node's pods are told from others (rule F9).

@@ -11,24 +11,26 @@ pub fn lacks(mode: Mode) -> &'static [(&'static str, &'static str)] {
     }
 }
 
-const HEALTH_CHECKS: &str = "this proxy has no servers for health checks of Services";
+const METRICS: &str = "this proxy counts nothing";
 const SOCKETS: &str = "connected UDP sockets are translated packet by packet: none is ended";
 
-const IPTABLES: [(&str, &str); 3] = [
+const IPTABLES: [(&str, &str); 4] = [
     (
         "E3",
         "iptables leaves other ports of a ClusterIP to routing",
     ),
     ("I7", SOCKETS),
-    ("J1", HEALTH_CHECKS),
+    ("J19", METRICS),
+    ("J21", METRICS),
 ];
 
-const NFTABLES: [(&str, &str); 4] = [
+const NFTABLES: [(&str, &str); 5] = [
     (
         "E8",
         "nftables serves node ports at the node's primary address alone",
     ),
     ("E11", "nftables serves no node ports at loopback addresses"),
     ("I7", SOCKETS),
-    ("J1", HEALTH_CHECKS),
+    ("J19", METRICS),
+    ("J21", METRICS),
 ];

@@ -3,17 +3,7 @@
 //! Everything is rendered anew for every batch of changes, and applied where it differs. Rules
 //! stay when the process ends; [`cleanup`] removes them.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 use lb_controller::{
@@ -29,16 +19,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Mode, NodeFacts, conntrack, health, iptables, nftables};
+use super::{Mode, NodeFacts, conntrack, health::Servers, iptables, nftables};
 
 /// How long a change waits for others.
 const BATCH_WINDOW: Duration = Duration::from_millis(50);
 
 /// When to try again what the kernel refused.
 const RETRY: Duration = Duration::from_secs(1);
-
-const HEALTHZ_PORT: u16 = 10256;
-const METRICS_PORT: u16 = 10249;
 
 /// Where objects come from, and for which node.
 #[derive(Clone, Debug)]
@@ -58,11 +45,7 @@ pub async fn run(
     facts: NodeFacts,
     stop: CancellationToken,
 ) -> Result<()> {
-    let healthy = Arc::new(AtomicBool::new(false));
-    // Of both families: a socket at :: takes IPv4 too.
-    let health_at = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), HEALTHZ_PORT);
-    let metrics = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), METRICS_PORT);
-    health::serve(health_at, metrics, mode.name(), Arc::clone(&healthy)).await?;
+    let servers = Servers::start(mode.name(), origin.files.is_none()).await?;
     if mode == Mode::Iptables && facts.localhost_node_ports {
         route_localnet(true)?;
     }
@@ -70,7 +53,7 @@ pub async fn run(
         store: Store::new(),
         facts,
         datapath: Some(Datapath::new(mode)),
-        healthy,
+        servers,
     };
     let (events, received) = mpsc::channel(64);
     let (state, _states) = watch::channel(SourceState::default());
@@ -85,7 +68,7 @@ pub async fn run(
 /// What the rules would be, from the first complete lists.
 pub async fn snapshot(
     origin: &Origin,
-    mut facts: NodeFacts,
+    facts: NodeFacts,
 ) -> Result<(Vec<DesiredService>, NodeFacts)> {
     let (events, mut received) = mpsc::channel(64);
     let (state, _states) = watch::channel(SourceState::default());
@@ -108,8 +91,8 @@ pub async fn snapshot(
         }
         store = collect => store?,
     };
-    facts.node = store.node().clone();
-    Ok((services(&store), facts))
+    let services = services(&store);
+    Ok((services, facts.with(&store)))
 }
 
 /// Removes every rule of either mode.
@@ -150,7 +133,7 @@ struct Follower {
     facts: NodeFacts,
     /// Absent while it is at work.
     datapath: Option<Datapath>,
-    healthy: Arc<AtomicBool>,
+    servers: Servers,
 }
 
 // === impl Follower ===
@@ -181,8 +164,12 @@ impl Follower {
     async fn gather(&mut self, batch: Vec<Event>, received: &mut mpsc::Receiver<Vec<Event>>) {
         let until = Instant::now() + BATCH_WINDOW;
         let mut next = Some(batch);
+        self.servers.health.queued();
         while let Some(batch) = next {
             for event in batch {
+                if let Event::Node(node) = &event {
+                    self.servers.health.stands(node.standing);
+                }
                 self.store.apply(event);
             }
             next = timeout_at(until, received.recv()).await.unwrap_or_default();
@@ -192,8 +179,8 @@ impl Follower {
     /// Whether everything is programmed.
     async fn program(&mut self) -> Result<bool> {
         let begin = Instant::now();
-        self.facts.node = self.store.node().clone();
-        let (services, facts) = (services(&self.store), self.facts.clone());
+        let facts = self.facts.clone().with(&self.store);
+        let services = services(&self.store);
         let mut datapath = self.datapath.take().context("the datapath is gone")?;
         let work = move || {
             let result = datapath.program(&services, &facts);
@@ -203,7 +190,7 @@ impl Follower {
         self.datapath = Some(datapath);
         match &result {
             Ok(()) => {
-                self.healthy.store(true, Ordering::Relaxed);
+                self.servers.follow(&self.store).await;
                 tracing::debug!(took = ?begin.elapsed(), "in step");
             }
             Err(error) => tracing::error!("cannot program everything: {error:#}"),

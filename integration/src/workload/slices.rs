@@ -75,7 +75,9 @@ fn of_family(service: &Value, family: &str, pods: &[&Pod]) -> Vec<Value> {
     let spec = &service["spec"];
     let publishing = Publishing {
         not_ready: spec["publishNotReadyAddresses"] == true,
-        distribution: spec["trafficDistribution"].as_str(),
+        distribution: spec["trafficDistribution"]
+            .as_str()
+            .or_else(|| is_balanced(service, pods).then_some("PreferSameZone")),
     };
     let ports = spec["ports"].as_array().map_or(&[][..], Vec::as_slice);
     // Keyed by the text of the resolved ports: pods that resolve alike share slices.
@@ -109,6 +111,21 @@ fn of_family(service: &Value, family: &str, pods: &[&Pod]) -> Vec<Value> {
         }
     }
     slices
+}
+
+/// Whether topology-mode Auto makes each endpoint serve its own zone: if zones have equally many
+/// ready ones. (The controller's other way, to share out by the processors of zones, is not here.)
+fn is_balanced(service: &Value, pods: &[&Pod]) -> bool {
+    let mut zones = BTreeMap::<&str, usize>::new();
+    for pod in pods.iter().filter(|pod| pod.ready && !pod.terminating) {
+        *zones.entry(&pod.zone).or_default() += 1;
+    }
+    let mut counts = zones.values();
+    let first = counts.next();
+    service["metadata"]["annotations"]["service.kubernetes.io/topology-mode"] == "Auto"
+        && zones.len() > 1
+        && !zones.contains_key("")
+        && counts.all(|count| Some(count) == first)
 }
 
 fn slice(

@@ -246,3 +246,22 @@ fn mirrored_subsets_become_slices() {
         ]
     );
 }
+
+#[test]
+fn topology_mode_auto_gives_hints_while_zones_have_equally_many_endpoints() {
+    let hints = |mode: &str, zones: &[&str]| {
+        let mut service = service(&json!({}));
+        service["metadata"]["annotations"]["service.kubernetes.io/topology-mode"] = json!(mode);
+        let pods = zones.iter().enumerate().map(|(number, zone)| Pod {
+            zone: (*zone).to_owned(),
+            ..pod(&format!("pod-{number}"))
+        });
+        let pods: Vec<Pod> = pods.collect();
+        endpoint_slices(&service, &pods)[0]["endpoints"][0]["hints"]["forZones"].clone()
+    };
+    assert_eq!(hints("Auto", &["a", "b"]), json!([{"name": "a"}]));
+    assert_eq!(hints("Disabled", &["a", "b"]), Value::Null);
+    assert_eq!(hints("Auto", &["a", "b", "b"]), Value::Null);
+    assert_eq!(hints("Auto", &["a", "a"]), Value::Null);
+    assert_eq!(hints("Auto", &["a", ""]), Value::Null);
+}

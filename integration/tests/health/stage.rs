@@ -20,8 +20,8 @@ use lb_integration::{
 pub(crate) const HEALTH: u16 = 32_100;
 /// Its node port.
 pub(crate) const NODE_PORT: u16 = 30_100;
-pub(crate) const HEALTHZ: u16 = 10_256;
-pub(crate) const METRICS: u16 = 10_249;
+const HEALTHZ: u16 = 10_256;
+const METRICS: u16 = 10_249;
 
 /// Where proxies take their objects from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

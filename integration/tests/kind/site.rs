@@ -289,13 +289,13 @@ fn what_takes_namespaces_and_routes_is_not_offered() {
 fn addresses_of_services_are_in_the_clusters_ranges() {
     let (_recorder, site) = site();
     for _ in 0..3 {
-        let (v4, v6) = site.cluster_ips();
+        let (v4, v6) = site.numbers().cluster_ips();
         assert!(v4.octets().starts_with(&[10, 96]), "{v4}");
         assert!(
             v6.segments().starts_with(&[0xfd00, 0x10, 0x96, 0, 0, 0, 0]),
             "{v6}"
         );
-        assert!((30_000..32_768).contains(&site.node_port()));
+        assert!((30_000..32_768).contains(&site.numbers().node_port()));
     }
 }
 
