@@ -40,7 +40,7 @@ fn cases_run_with_their_objects_in_another_api_server() {
     let mut started = BufReader::new(server.0.stdout.take().unwrap());
     started.read_line(&mut String::new()).unwrap();
 
-// Pods that come, are ready, terminate and go; a load balancer's status; a manual slice; mirrored
+    // Pods that come, are ready, terminate and go; a load balancer's status; a manual slice; mirrored
     // ones.
     let focus = "^(s1|s17|s22|lb13_policy|em2)_";
     let output = suite(&[
