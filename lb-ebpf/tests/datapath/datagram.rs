@@ -9,7 +9,7 @@ use lb_ebpf::{
     },
 };
 
-use crate::world::{Sock, World, addr, dialled, udp};
+use super::world::{Sock, World, addr, dialled, udp};
 
 const VIP: &str = "10.96.0.10";
 const THREE: [&str; 3] = ["10.1.0.1", "10.1.0.2", "10.1.0.3"];
