@@ -103,11 +103,8 @@ pub trait Packet {
     /// which fits the device that it came from.
     fn is_super_packet(&self) -> bool;
     /// Bytes in the frame.
+    #[expect(clippy::len_without_is_empty, reason = "no frame is empty")]
     fn len(&self) -> usize;
-    /// Whether there is none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
     /// Cuts the frame to `len` bytes (never longer).
     fn truncate(&mut self, len: usize) -> bool;
     /// Inserts `N` words between Ethernet header and what follows; `tunnel` if what follows

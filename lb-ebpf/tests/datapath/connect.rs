@@ -333,5 +333,8 @@ fn e11_all_of_127_is_the_loopback_of_the_host() {
             let verdict = socket::connect(&world, &sock, &key);
             assert_eq!(matches!(verdict, Verdict::Translate(..)), served, "{ip}");
         }
+        let mut elsewhere = tcp("192.0.2.1");
+        elsewhere.port = node_port.port;
+        assert_eq!(socket::connect(&world, &sock, &elsewhere), Verdict::Pass);
     }
 }

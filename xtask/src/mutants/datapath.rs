@@ -73,6 +73,7 @@ pub(super) fn fill(root: &Path, src: &Path) -> Result<String> {
     let tests = src.join("tests");
     fs::create_dir_all(&tests)?;
     copy(&root.join("lb-ebpf/tests"), &tests, Path::new("datapath"))?;
+    copy(&root.join("lb-ebpf"), src, Path::new("abi.lock"))?;
     let rows = root.join("integration/src");
     copy(&rows, src, Path::new("packets"))?;
     let list = fs::read_to_string(rows.join("packets.rs")).context("the rows")?;
