@@ -5,6 +5,7 @@ use lb_ebpf::{
         Addr, AddressRange, ConntrackEntry, ConntrackKey, ConntrackState, DeviceClass,
         FrontendFlags, FrontendKind, Lifetime, PacketEvent, Protocol, ServiceInfo,
     },
+    hash::node_port_bit,
     parse::{NotOurs, Tcp, tcp},
 };
 use proptest::prelude::*;
@@ -98,6 +99,22 @@ fn drops_are_the_events_after_which_a_packet_is_not_there() {
         PacketEvent::UnallocatedClusterIp,
     ];
     assert_eq!(drops.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn every_port_of_every_protocol_has_a_bit_of_its_own() {
+    for (place, protocol) in (0..).zip([Protocol::Tcp, Protocol::Udp, Protocol::Sctp]) {
+        for port in 0..=u16::MAX {
+            let number: u32 = place * 65_536 + u32::from(port);
+            let expected = (number / 64, 1_u64 << (number % 64));
+            assert_eq!(
+                node_port_bit(protocol as u8, port),
+                Some(expected),
+                "{port}"
+            );
+        }
+    }
+    assert_eq!(node_port_bit(1, 80), None);
 }
 
 #[test]

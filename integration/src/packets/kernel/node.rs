@@ -6,7 +6,7 @@ use super::super::topology::{Family, GATEWAY, NARROW, NODE, Net, Port, known, le
 use crate::{ip::Batch, netns::Netns};
 
 /// Makes the namespace be the node.
-pub fn build(netns: &Netns) -> Result<()> {
+pub(super) fn build(netns: &Netns) -> Result<()> {
     let text = |mac: [u8; 6]| mac.map(|byte| format!("{byte:02x}")).join(":");
     let mut batch = Batch::new();
     for port in Port::ALL {

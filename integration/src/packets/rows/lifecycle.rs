@@ -77,6 +77,19 @@ pub(super) const ROWS: &[Row] = &[
         },
     },
     Row {
+        name: "a SYN-ACK after a RST takes nothing back",
+        hooks: &[Hook::Egress],
+        families: BOTH,
+        protocols: &[Protocol::Tcp],
+        script: |case| {
+            let reset = case.to_local().and(0, ConntrackState::RST);
+            let answer = case.answering(case.backend(1), case.client());
+            let answered = case.to_local().answered().and(0, ConntrackState::RST);
+            Script::new(case.balanced(1).flow(&reset, 0, 0))
+                .step(comes_back(case, &answer).flows(&[answered]))
+        },
+    },
+    Row {
         name: "a SYN after a RST opens anew, also through the same port",
         hooks: &Hook::FROM_OUTSIDE,
         families: BOTH,
