@@ -78,6 +78,7 @@ pub enum Verdict {
 }
 
 /// A packet at a hook.
+#[expect(clippy::len_without_is_empty, reason = "no frame is empty")]
 pub trait Packet {
     /// Where this is.
     const PLACE: Place;
@@ -103,7 +104,6 @@ pub trait Packet {
     /// which fits the device that it came from.
     fn is_super_packet(&self) -> bool;
     /// Bytes in the frame.
-    #[expect(clippy::len_without_is_empty, reason = "no frame is empty")]
     fn len(&self) -> usize;
     /// Cuts the frame to `len` bytes (never longer).
     fn truncate(&mut self, len: usize) -> bool;
