@@ -53,8 +53,10 @@ fn mutant(item: &Value, file: &str, text: &str) -> Option<Mutant> {
         Value::Null => None,
         function => body(function, text),
     };
+    // Of a constant, its line.
+    let line_start = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
     let about = body.clone().map_or(code.as_str(), |body| &text[body]);
-    let place = body.as_ref().map_or(0, |body| span.start - body.start);
+    let place = span.start - body.as_ref().map_or(line_start, |body| body.start);
     let key = format!("{file}: {what} #{place} {:08x}", fnv(about));
     Some(Mutant {
         file: file.to_owned(),
