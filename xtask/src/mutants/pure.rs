@@ -9,6 +9,16 @@ use super::package::copy;
 /// The modules, each a file and perhaps a directory.
 const MODULES: [&str; 5] = ["convert", "desired", "model", "plan", "store"];
 
+/// What the modules use of one that does IO: its clock.
+const CLOCK: &str = r"
+pub mod datapath {
+    pub fn now_unix_ns() -> u64 {
+        let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+        since.as_nanos() as u64
+    }
+}
+";
+
 /// Copies what it takes from the workspace at `root`; the text of its `lib.rs`.
 pub(super) fn fill(root: &Path, src: &Path) -> Result<String> {
     let from = root.join("controller/src");
@@ -20,7 +30,7 @@ pub(super) fn fill(root: &Path, src: &Path) -> Result<String> {
         }
         lib.extend(["pub mod ", module, ";\n"]);
     }
-    Ok(lib)
+    Ok(lib + CLOCK)
 }
 
 pub(super) fn manifest(root: &Path) -> String {
@@ -41,6 +51,7 @@ opt-level = 3
 lb-ebpf = {{ path = "{0}/lb-ebpf", features = ["user"] }}
 maglev = {{ path = "{0}/maglev" }}
 ipnet.workspace = true
+jiff.workspace = true
 k8s-openapi.workspace = true
 proptest.workspace = true
 serde_json.workspace = true
