@@ -13,10 +13,13 @@ mod properties;
 use lb_ebpf::abi::Protocol;
 use lb_integration::packets::{
     check::{self, Finding},
+    kernel::{
+        beside,
+        stage::Stage,
+        timing::{self, Work},
+    },
     rows,
     script::Hook,
-    stage::Stage,
-    timing::{self, Work},
     topology::Family,
 };
 
@@ -38,7 +41,7 @@ fn rows_hold_in_the_host_pipeline() {
 fn rows_hold_in_the_kernel_which_agrees_with_the_host() {
     let stage = Stage::new().expect("a namespace");
     let findings = stage.run(&object::bytes(), |kernel| {
-        Ok(check::on_kernel(kernel, &rows::all()))
+        Ok(beside::run(kernel, &rows::all()))
     });
     assert_none(&findings.expect("programs that load"));
 }

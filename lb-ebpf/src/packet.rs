@@ -78,6 +78,7 @@ pub enum Verdict {
 }
 
 /// A packet at a hook.
+#[expect(clippy::len_without_is_empty, reason = "no frame is empty")]
 pub trait Packet {
     /// Where this is.
     const PLACE: Place;
@@ -104,10 +105,6 @@ pub trait Packet {
     fn is_super_packet(&self) -> bool;
     /// Bytes in the frame.
     fn len(&self) -> usize;
-    /// Whether there is none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
     /// Cuts the frame to `len` bytes (never longer).
     fn truncate(&mut self, len: usize) -> bool;
     /// Inserts `N` words between Ethernet header and what follows; `tunnel` if what follows

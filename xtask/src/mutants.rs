@@ -1,15 +1,25 @@
 //! `cargo xtask mutants`: how much the tests notice.
 //!
-//! Two kinds of changes must make a test fail: mutants, which cargo-mutants makes of single
-//! expressions, and faults, each of which takes one rule of the datapath away. What was found
-//! is kept in `integration/mutants.md`, a section for each kind; runs replace their section.
+//! Two kinds of changes must make a test fail: mutants, changes of single expressions that
+//! cargo-mutants lists, and faults, each of which takes one rule of the datapath away. What was
+//! found is kept in `integration/mutants.md`, a section for each kind.
+//!
+//! Mutants: a [`package`] of copies, the [`list`] of its mutants, [`build`] of one program with
+//! [`switches`] for all of them, [`runner`] for each, [`records`] and their [`summary`].
 
+mod build;
+mod datapath;
 mod faults;
+mod list;
+mod package;
 mod pure;
+mod records;
 mod report;
+mod run;
+mod runner;
+mod summary;
+mod switches;
 mod tool;
-
-use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -19,21 +29,24 @@ use crate::workspace::Workspace;
 /// Change the code and see whether a test fails; writes integration/mutants.md.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only this kind; by default the faults, then the desired state, then the datapath
+    /// Only this kind; by default the faults, then the controller's modules, then the datapath
     #[arg(long, value_enum)]
     only: Option<Kind>,
-    /// A part of the mutants, such as 0/8
-    #[arg(long, value_name = "K/N")]
-    shard: Option<String>,
-    /// Only mutants of these files (such as src/select.rs); may be repeated
+    /// A part of the mutants, such as 0/8; what other parts found is kept
+    #[arg(long, value_name = "K/N", value_parser = shard)]
+    shard: Option<(usize, usize)>,
+    /// Only mutants of files whose path contains this (such as select.rs); may be repeated
     #[arg(long, value_name = "FILE")]
     file: Vec<String>,
+    /// Only mutants that are not known to be caught, nor not to compile
+    #[arg(long)]
+    again: bool,
     /// Seconds after which a mutant's tests count as hanging
-    #[arg(long, default_value_t = 120, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     timeout: u64,
-    /// Where cargo-mutants leaves its records, from which a report can be made again
-    #[arg(long, value_name = "DIR")]
-    records: Option<PathBuf>,
+    /// Test programs at the same time; by default one a CPU
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
     /// Run nothing: make the report of the records that are there
     #[arg(long)]
     report: bool,
@@ -46,8 +59,17 @@ enum Kind {
     Faults,
     /// Expressions of the modules that decide what is programmed
     Desired,
+    /// Expressions of the modules before and after: objects to the model, changes of maps
+    Control,
     /// Expressions of the datapath
     LbEbpf,
+}
+
+fn shard(text: &str) -> Result<(usize, usize), String> {
+    let parts = text.split_once('/');
+    let parsed = parts.and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
+    let valid = parsed.filter(|(k, n): &(usize, usize)| k < n);
+    valid.ok_or_else(|| "not a part such as 0/8".to_owned())
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
@@ -55,10 +77,15 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     if wanted(Kind::Faults) {
         faults::run(workspace)?;
     }
-    for kind in [Kind::Desired, Kind::LbEbpf] {
+    let mut failures = Vec::new();
+    for kind in [Kind::Desired, Kind::Control, Kind::LbEbpf] {
         if wanted(kind) {
-            tool::run(workspace, kind, args)?;
+            failures.extend(run::run(workspace, kind, args)?);
         }
     }
-    Ok(())
+    if failures.is_empty() {
+        return Ok(());
+    }
+    let message = format!("missed without a reason:\n{}", failures.join("\n"));
+    Err(crate::exit::failure(crate::exit::CHECK, message))
 }

@@ -13,7 +13,11 @@ use lb_bench::{
     report::{Format, Report},
     stats::Samples,
 };
-use lb_integration::packets::{kernel::Kernel, stage::Stage, topology::Family, world::World};
+use lb_integration::packets::{
+    kernel::{Kernel, stage::Stage},
+    topology::Family,
+    world::World,
+};
 
 /// Measures packets in the XDP program by `BPF_PROG_TEST_RUN`.
 #[derive(Debug, Parser)]

@@ -21,6 +21,26 @@ fn merge(object: &mut Value, patch: &Value) {
 }
 
 #[test]
+fn what_is_deleted_is_told_by_its_name() {
+    let metadata: ObjectMeta =
+        serde_json::from_value(json!({"namespace": "a", "name": "b"})).unwrap();
+    let mut converter = converter();
+    let name = converter.name(&metadata).unwrap();
+    assert_eq!(
+        converter.service_deleted(&metadata),
+        Some(Event::Service(name.clone(), None))
+    );
+    assert_eq!(
+        converter.endpoint_slice_deleted(&metadata),
+        Some(Event::EndpointSlice(name.clone(), None))
+    );
+    assert_eq!(
+        converter.service_cidr_deleted(&metadata),
+        Some(Event::ServiceCidr(name, None))
+    );
+}
+
+#[test]
 fn d4_only_this_nodes_zone_counts_and_an_empty_one_is_none() {
     let node = |name: &str, labels: Value| {
         let object = json!({"metadata": {"name": name, "labels": labels}});

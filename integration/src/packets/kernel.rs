@@ -1,6 +1,10 @@
 //! The real programs on real maps, run by `BPF_PROG_TEST_RUN` in a namespace of their own.
 
+pub mod beside;
 mod contents;
+mod node;
+pub mod stage;
+pub mod timing;
 
 use std::{collections::HashSet, time::Duration};
 
@@ -61,7 +65,7 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads the object. Call it in the namespace of [`super::topology::build`], on the thread
+    /// Loads the object. Call it in the namespace of a [`stage::Stage`], on the thread
     /// that runs the rows: it stays on one CPU from now on, as per-CPU counters need.
     pub fn load(object: &[u8]) -> Result<Self> {
         let cpu = stay_on_a_cpu().context("staying on one CPU")?;
@@ -225,7 +229,7 @@ fn outcome(step: &Step, verdict: u32, frame: &[u8]) -> Result<Outcome> {
 }
 
 /// The tick of the kernel's coarse clock.
-pub fn tick() -> u32 {
+fn tick() -> u32 {
     (clock(ClockId::CLOCK_MONOTONIC_COARSE) >> TICK_SHIFT) as u32
 }
 

@@ -3,14 +3,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use anyhow::Result;
 use lb_ebpf::{
     abi::{Addr, Device, DeviceClass, DeviceFlags, NextHop, NodeAddress},
     route::{Query, Route},
 };
 
 use super::packet::Macs;
-use crate::{ip::Batch, netns::Netns};
 
 /// Address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +83,7 @@ impl Net {
         SocketAddr::new(self.host(family, host), port)
     }
 
-    fn prefix(self, family: Family) -> String {
+    pub(super) fn prefix(self, family: Family) -> String {
         format!("{}/{}", self.host(family, 0), family.pick(24, 64))
     }
 }
@@ -128,7 +126,7 @@ impl Port {
         }
     }
 
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Uplink => "up0",
             Self::Second => "up1",
@@ -150,7 +148,7 @@ impl Port {
         ([2, 0, 0, 0, 1, host], self.mac())
     }
 
-    const fn mac(self) -> [u8; 6] {
+    pub(super) const fn mac(self) -> [u8; 6] {
         [2, 0, 0, 0, 0, self.ifindex() as u8]
     }
 
@@ -199,7 +197,7 @@ pub fn addresses() -> Vec<(IpAddr, u32)> {
 }
 
 /// Where packets leave: device and neighbour on it; `None` beyond the gateway.
-fn leaves(net: Net) -> (Port, Option<u8>) {
+pub(super) fn leaves(net: Net) -> (Port, Option<u8>) {
     match net {
         Net::Pods(2) => (Port::Second, Some(2)),
         Net::Pods(3) => (Port::Tunnel, Some(3)),
@@ -246,7 +244,7 @@ pub fn route(query: &Query) -> Route {
 }
 
 /// Neighbours of a device whose MACs are known.
-fn known(port: Port) -> &'static [u8] {
+pub(super) fn known(port: Port) -> &'static [u8] {
     match port {
         Port::Uplink => &[GATEWAY, NEIGHBOUR],
         Port::Second => &[2],
@@ -268,76 +266,4 @@ fn hop(port: Port, neighbour: u8, mtu: u32) -> Route {
         src_mac,
     };
     Route::Hop(hop, mtu)
-}
-
-/// Makes the namespace be the node.
-pub fn build(netns: &Netns) -> Result<()> {
-    let text = |mac: [u8; 6]| mac.map(|byte| format!("{byte:02x}")).join(":");
-    let mut batch = Batch::new();
-    for port in Port::ALL {
-        let (name, index, mtu) = (port.name(), port.ifindex(), port.mtu());
-        let mac = text(port.mac());
-        batch.add(format!(
-            "link add {name} index {index} mtu {mtu} address {mac} type veth peer name {name}-far"
-        ));
-        batch.add(format!("link set {name}-far up"));
-        batch.add(format!("link set {name} up"));
-    }
-    netns.ip(&batch)?;
-    netns.set_sysctls(&[("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")])?;
-    let mut batch = Batch::new();
-    for family in Family::ALL {
-        let bits = family.pick(24, 64);
-        let nodad = family.pick("", "nodad");
-        for (net, host, port) in [
-            (Net::Uplink, NODE, Port::Uplink),
-            (Net::Pods(1), 1, Port::Pods),
-        ] {
-            let address = net.host(family, host);
-            batch.add(format!(
-                "addr add {address}/{bits} dev {} {nodad}",
-                port.name()
-            ));
-        }
-        // Neighbours on devices without an address of ours live in the link-local range.
-        let far = |host: u8| family.pick(format!("169.254.0.{host}"), format!("fe80::{host}"));
-        let neighbour = |port: Port, host: u8| match port {
-            Port::Uplink => Net::Uplink.host(family, host).to_string(),
-            Port::Pods => Net::Pods(1).host(family, host).to_string(),
-            Port::Second | Port::Tunnel => far(host),
-        };
-        for port in Port::ALL {
-            for host in known(port) {
-                let (address, mac) = (neighbour(port, *host), text(port.to(*host).0));
-                let name = port.name();
-                batch.add(format!(
-                    "neigh add {address} lladdr {mac} dev {name} nud permanent"
-                ));
-            }
-        }
-        for node in 2..=6 {
-            let (port, host) = leaves(Net::Pods(node));
-            let via = neighbour(port, host.unwrap_or(GATEWAY));
-            let mtu = if node == 6 {
-                format!("mtu lock {NARROW}")
-            } else {
-                String::new()
-            };
-            batch.add(format!(
-                "route add {} via {via} dev {} onlink {mtu}",
-                Net::Pods(node).prefix(family),
-                port.name()
-            ));
-        }
-        batch.add(format!(
-            "route add blackhole {}",
-            Net::Pods(9).prefix(family)
-        ));
-        let (all, gateway) = (
-            family.pick("0.0.0.0/0", "::/0"),
-            Net::Uplink.host(family, GATEWAY),
-        );
-        batch.add(format!("route add {all} via {gateway} dev up0"));
-    }
-    netns.ip(&batch)
 }

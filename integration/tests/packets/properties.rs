@@ -201,3 +201,67 @@ proptest! {
         prop_assert_eq!(seen.frame, expected.bytes());
     }
 }
+
+proptest! {
+    // Many packets a case make up for few cases.
+    #![proptest_config(ProptestConfig {
+        cases: 8,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn chosen_ports_are_all_over_the_range_and_nowhere_else(
+        family in family(),
+        first in 1024_u32..60_000,
+        count in 100_u32..2000,
+        randoms in prop::collection::vec(any::<u32>(), 200),
+    ) {
+        let (client, vip, backend) = (client(family), vip(family), backend(family, 2));
+        let packet = Packet::opening(Protocol::Udp, client, vip);
+        let world = served(Protocol::Udp, vip, backend, 0).configured(|config| {
+            (config.snat_first, config.snat_count) = (first, count);
+        });
+        let mut offsets = Vec::new();
+        for random in randoms {
+            let step = Step::raw(Hook::Ingress, packet.bytes());
+            let mut world = world.clone();
+            host::run(&mut world, &step, random);
+            let halves = world.flows.half_open.values();
+            let port = halves.map(|half| u32::from(half.src_port.get()));
+            let port = port.max().expect("a flow");
+            offsets.extend(port.checked_sub(first));
+        }
+        prop_assert!(offsets.len() == 200 && offsets.iter().all(|offset| *offset < count));
+        // Each quarter gets about fifty; none, once in 10^25 cases.
+        for quarter in 0..4 {
+            let taken = offsets.iter().any(|offset| offset * 4 / count == quarter);
+            prop_assert!(taken, "nothing in quarter {}", quarter);
+        }
+    }
+
+    #[test]
+    fn a_client_whose_port_is_taken_gets_any_other_that_needs_no_privilege(
+        family in family(),
+        randoms in prop::collection::vec(any::<u32>(), 200),
+    ) {
+        const FIRST: u32 = 1024;
+        let (client, vip, backend) = (client(family), vip(family), backend(family, 1));
+        let other = Net::Vips.at(family, 2, 80);
+        let packet = Packet::opening(Protocol::Udp, client, vip);
+        let taken = Flow::new(Protocol::Udp, (client, other), (client, backend), Path::STACK);
+        let world = served(Protocol::Udp, vip, backend, 0).flow(&taken.proven(), 0, 0);
+        let mut quarters = [false; 4];
+        for random in randoms {
+            let step = Step::raw(Hook::Ingress, packet.bytes());
+            let mut world = world.clone();
+            host::run(&mut world, &step, random);
+            let halves = world.flows.half_open.values();
+            let port = halves.map(|half| u32::from(half.src_port.get()));
+            let port = port.max().expect("a flow");
+            prop_assert!(port >= FIRST, "port {}", port);
+            quarters[((port - FIRST) * 4 / (65_536 - FIRST)) as usize] = true;
+        }
+        prop_assert_eq!(quarters, [true; 4]);
+    }
+}

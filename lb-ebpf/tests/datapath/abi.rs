@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lb_ebpf::abi::{Addr, FrontendKey, Name, Port, ServiceEntry, TableRef};
+use lb_ebpf::abi::{ABI_VERSION, Addr, FrontendKey, Name, Port, ServiceEntry, TableRef, layout};
 use proptest::prelude::*;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -124,4 +124,10 @@ fn name_with_a_nul_is_refused() {
         Name::new("").map(|name| name.to_string()).as_deref(),
         Some("")
     );
+}
+
+#[test]
+fn the_abi_is_the_recorded_one() {
+    let text = format!("version {ABI_VERSION}\n{}", layout::text());
+    assert_eq!(text, include_str!("../../abi.lock"));
 }

@@ -5,7 +5,7 @@ use lb_ebpf::{
     tables::ServiceCounter::AffinityHit,
 };
 
-use crate::world::{MEMBER, Sock, World, addr, tcp};
+use super::world::{MEMBER, Sock, World, addr, tcp};
 
 const VIP: &str = "10.96.0.1";
 const TIMEOUT: u32 = 100;

@@ -14,7 +14,7 @@ use lb_ebpf::{
     },
 };
 
-use crate::world::{BACKEND_PORT, Sock, World, addr, dialled, tcp};
+use super::world::{BACKEND_PORT, Sock, World, addr, dialled, tcp};
 
 const VIP: &str = "10.96.0.1";
 const TWO: [&str; 2] = ["10.1.0.1", "10.1.0.2"];
@@ -46,7 +46,7 @@ fn another_port_or_protocol_of_a_vip_passes() {
     other.port = Port::new(81);
     let sock = Sock::new();
     assert_eq!(socket::connect(&world, &sock, &other), Verdict::Pass);
-    let verdict = socket::connect(&world, &sock, &crate::world::udp(VIP));
+    let verdict = socket::connect(&world, &sock, &super::world::udp(VIP));
     assert_eq!(verdict, Verdict::Pass);
 }
 
@@ -163,9 +163,9 @@ fn peer_is_the_dialled_address() {
 fn connected_datagrams_come_from_the_dialled_address() {
     for (vip, backend) in [(VIP, "10.1.0.1"), ("fd00::1", "fd01::1")] {
         let mut world = World::default();
-        world.serve(1, crate::world::udp(vip), &[backend]);
+        world.serve(1, super::world::udp(vip), &[backend]);
         let sock = Sock::new();
-        let to = sock.connect(&world, &crate::world::udp(vip));
+        let to = sock.connect(&world, &super::world::udp(vip));
         assert_eq!(sock.receive(to), dialled(&tcp(vip)));
     }
 }
@@ -250,7 +250,7 @@ fn e3_undefined_port_or_protocol_of_a_cluster_ip_is_refused() {
     let mut other = tcp(VIP);
     other.port = Port::new(81);
     assert_eq!(socket::connect(&world, &sock, &other), Verdict::Refuse);
-    let udp = crate::world::udp(VIP);
+    let udp = super::world::udp(VIP);
     assert_eq!(socket::connect(&world, &sock, &udp), Verdict::Refuse);
     assert_eq!(socket::sendmsg(&world, &sock, &udp), Verdict::Refuse);
     let defined = socket::connect(&world, &sock, &tcp(VIP));
@@ -299,11 +299,11 @@ fn f9_by_source_a_pods_socket_leaves_frontends_with_two_scopes_to_packets() {
     world.local_by_source = true;
     let split = tcp("10.96.0.2");
     let mut sock = Sock::new();
-    sock.netns = crate::world::HOST_NETNS + 1;
+    sock.netns = super::world::HOST_NETNS + 1;
     assert_eq!(socket::connect(&world, &sock, &split), Verdict::Pass);
     let one = socket::connect(&world, &sock, &tcp(VIP));
     assert!(matches!(one, Verdict::Translate(..)), "one scope: as ever");
-    sock.netns = crate::world::HOST_NETNS;
+    sock.netns = super::world::HOST_NETNS;
     let host = socket::connect(&world, &sock, &split);
     assert!(matches!(host, Verdict::Translate(..)), "the host is no pod");
 }
@@ -323,8 +323,8 @@ fn e11_all_of_127_is_the_loopback_of_the_host() {
     );
     let mut sock = Sock::new();
     for (netns, served) in [
-        (crate::world::HOST_NETNS, true),
-        (crate::world::HOST_NETNS + 1, false),
+        (super::world::HOST_NETNS, true),
+        (super::world::HOST_NETNS + 1, false),
     ] {
         sock.netns = netns;
         for ip in ["127.0.0.1", "127.0.0.2", "127.9.9.9"] {
@@ -333,5 +333,8 @@ fn e11_all_of_127_is_the_loopback_of_the_host() {
             let verdict = socket::connect(&world, &sock, &key);
             assert_eq!(matches!(verdict, Verdict::Translate(..)), served, "{ip}");
         }
+        let mut elsewhere = tcp("192.0.2.1");
+        elsewhere.port = node_port.port;
+        assert_eq!(socket::connect(&world, &sock, &elsewhere), Verdict::Pass);
     }
 }

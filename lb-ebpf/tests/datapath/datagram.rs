@@ -9,7 +9,7 @@ use lb_ebpf::{
     },
 };
 
-use crate::world::{Sock, World, addr, dialled, udp};
+use super::world::{Sock, World, addr, dialled, udp};
 
 const VIP: &str = "10.96.0.10";
 const THREE: [&str; 3] = ["10.1.0.1", "10.1.0.2", "10.1.0.3"];
@@ -261,4 +261,29 @@ fn without_memory_datagrams_are_translated_untracked() {
     assert_eq!(to.0, addr(THREE[0]));
     assert_eq!(world.count(1, Untracked), 1);
     assert_eq!(sock.receive(to), to);
+}
+
+#[test]
+fn a_flow_that_has_ended_shows_no_vip() {
+    let mut world = World::default();
+    world.serve(1, udp(VIP), &["10.1.0.1"]);
+    let sock = Sock::new();
+    let to = sock.send(&world, &udp(VIP));
+    world.backends[0].flags = BackendFlags::USED;
+    world.program(1, udp(VIP), &[], 0, 0);
+    assert_eq!(socket::sendmsg(&world, &sock, &udp(VIP)), Verdict::Refuse);
+    assert_eq!(sock.receive(to), to);
+}
+
+#[test]
+fn of_two_vips_with_one_backend_the_last_dialled_is_shown_whatever_else_is_sent() {
+    let mut world = many(1);
+    world.serve(10, udp("10.96.2.1"), &["10.1.2.1"]);
+    world.serve(11, udp("10.96.2.2"), &["10.1.2.1"]);
+    let sock = Sock::new();
+    sock.send(&world, &udp(&vip(0)));
+    sock.send(&world, &udp("10.96.2.1"));
+    let backend = sock.send(&world, &udp("10.96.2.2"));
+    sock.send(&world, &udp(&vip(0)));
+    assert_eq!(sock.receive(backend), dialled(&udp("10.96.2.2")));
 }

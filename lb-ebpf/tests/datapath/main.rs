@@ -4,5 +4,6 @@ mod abi;
 mod affinity;
 mod connect;
 mod datagram;
+mod numbers;
 mod properties;
 mod world;

@@ -9,7 +9,7 @@ use lb_ebpf::{
 };
 use proptest::{collection::vec, prelude::*};
 
-use crate::world::{BACKEND_PORT, MEMBER, Sock, World, dialled, udp};
+use super::world::{BACKEND_PORT, MEMBER, Sock, World, dialled, udp};
 
 const VIPS: usize = 10;
 const BACKENDS: usize = 12;
@@ -44,13 +44,13 @@ fn vip(number: usize) -> FrontendKey {
 }
 
 fn host(number: usize) -> Addr {
-    crate::world::addr(&format!("10.1.0.{number}"))
+    super::world::addr(&format!("10.1.0.{number}"))
 }
 
 fn everyone(reused: usize) -> Vec<(Addr, Port)> {
     let port = Port::new(BACKEND_PORT);
     let old = (0..BACKENDS + reused).map(|number| (host(number), port));
-    old.chain([(crate::world::addr("192.0.2.1"), port)])
+    old.chain([(super::world::addr("192.0.2.1"), port)])
         .collect()
 }
 

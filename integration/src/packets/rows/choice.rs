@@ -1,14 +1,18 @@
 //! Which backend a flow gets: session affinity, and UDP flows whose backend is gone.
 
 use lb_ebpf::abi::{
-    Addr, AffinityEntry, AffinityKey, BackendFlags, ClientKind, PacketEvent, Protocol, TICK_NS,
+    Addr, AffinityEntry, AffinityKey, BackendFlags, ClientKind, FrontendFlags, FrontendKind,
+    PacketEvent, Protocol, TICK_NS,
 };
 
-use super::super::{
-    packet::Packet,
-    script::{BOTH, Case, Hook, Row, Script, Step, TRANSPORTS},
-    topology::Net,
-    world::{NOW_NS, SERVICE, Service, World},
+use super::{
+    super::{
+        packet::Packet,
+        script::{BOTH, Case, Hook, Row, Script, Step, TRANSPORTS},
+        topology::{GATEWAY, NODE, Net, Port},
+        world::{NOW_NS, SERVICE, Service, World},
+    },
+    scenes::NODE_PORT,
 };
 
 const SECONDS: u32 = 10;
@@ -76,6 +80,75 @@ fn streaming(case: Case, world: World) -> World {
 const UDP: &[Protocol] = &[Protocol::Udp];
 
 pub(super) const ROWS: &[Row] = &[
+    Row {
+        name: "a UDP flow that ends leaves alone what another flow has in its place",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: BOTH,
+        protocols: &[Protocol::Udp],
+        script: |case| {
+            let next = Net::Pods(2).at(case.family, 6, 8080);
+            let gone = Service::new(SERVICE, case.protocol).backend(case.backend(2));
+            let service = case.service().backend(next);
+            let old = case.to_remote(2).proven();
+            // Its responder half is under the same key, and replaces that of the old one.
+            let another = case.to_remote_of(2, case.stranger()).proven();
+            let world = World::node().with(&gone).with(&service);
+            let world = world.flow(&old, 0, 0).flow(&another, 0, 0);
+            let world = world.backend(0, |backend| backend.flags = 0);
+            let packet = case.opening(case.client(), case.vip());
+            let becomes = packet.clone().between(case.snat(), next).hop();
+            let reply = case.answering(case.backend(2), case.snat());
+            let answer = reply.clone().between(case.vip(), case.stranger()).hop();
+            Script::new(world)
+                .step(
+                    Step::new(case.hook, &packet)
+                        .leaves(Port::Second, 2, &becomes)
+                        .counts(PacketEvent::Opened),
+                )
+                .step(Step::new(case.hook, &reply).at(Port::Second).leaves(
+                    Port::Uplink,
+                    GATEWAY,
+                    &answer,
+                ))
+        },
+    },
+    Row {
+        name: "a NodePort has an external policy of its own",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: BOTH,
+        protocols: TRANSPORTS,
+        script: |case| {
+            let service = Service::new(SERVICE, case.protocol)
+                .frontend(case.any(NODE_PORT), FrontendKind::NodePort)
+                .backend(case.backend(2))
+                .external(FrontendFlags::LOCAL_SET, &[case.backend(1)]);
+            let at = Net::Uplink.at(case.family, NODE, NODE_PORT);
+            let packet = case.opening(case.client(), at);
+            Script::new(World::node().with(&service)).step(
+                Step::new(case.hook, &packet)
+                    .passes_as(&packet.clone().between(case.client(), case.backend(1)))
+                    .counts(PacketEvent::Opened),
+            )
+        },
+    },
+    Row {
+        name: "a backend that routing finds on this host goes through the stack",
+        hooks: &[Hook::Ingress],
+        families: BOTH,
+        protocols: TRANSPORTS,
+        script: |case| {
+            // Its address has just come to this node: its record does not say so yet.
+            let at = Net::Uplink.at(case.family, NODE, 8080);
+            let world = World::node().with(&case.service().backend(at));
+            let world = world.backend(0, |backend| backend.flags &= !BackendFlags::LOCAL);
+            let packet = case.opening(case.client(), case.vip());
+            Script::new(world).step(
+                Step::new(case.hook, &packet)
+                    .passes_as(&packet.clone().between(case.client(), at))
+                    .counts(PacketEvent::Opened),
+            )
+        },
+    },
     Row {
         name: "affinity brings a client to the backend that it had",
         hooks: &[Hook::Xdp, Hook::Ingress, Hook::PodIngress],

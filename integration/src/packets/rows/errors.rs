@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use lb_ebpf::abi::Protocol;
 
 use super::super::{
-    packet::Packet,
+    packet::{Body, Packet},
     script::{BOTH, Case, Hook, Row, Script, Step, TRANSPORTS},
     topology::{Family, GATEWAY, Net, Port},
 };
@@ -36,6 +36,34 @@ fn quote_like(packet: &Packet, sent: &Packet) -> Vec<u8> {
 }
 
 pub(super) const ROWS: &[Row] = &[
+    Row {
+        name: "what embeds a packet and is no error is left alone",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: BOTH,
+        protocols: TRANSPORTS,
+        script: |case| {
+            let flow = case.to_local().proven();
+            let quoted = quote(&case.answering(case.vip(), case.client()));
+            let to = case.vip().ip();
+            let error = too_big(case, case.router(), to, &quoted);
+            // An echo; an error in pieces; ICMP of the other family.
+            let echo = case.family.pick((8, 0), (128, 0));
+            let echo = Packet::error(case.router(), echo, 0, to, &quoted);
+            let len = (error.ip().len() - header(&error)) as u16;
+            let piece = error.clone().piece(7, 0, len, true);
+            let number = case.family.pick(58, 1);
+            let icmp = |kind: (u8, u8)| {
+                let error = Packet::error(case.router(), kind, 1280, to, &quoted);
+                let body = error.ip()[header(&error)..].to_vec();
+                Packet::new(error.src, error.dst, Body::Raw(number)).payload(&body)
+            };
+            let others = [echo, piece, icmp((3, 4)), icmp((2, 0))];
+            let script = Script::new(case.balanced(1).flow(&flow, 0, 3));
+            others.iter().fold(script, |script, packet| {
+                script.step(Step::new(case.hook, packet).flows(&[flow]))
+            })
+        },
+    },
     Row {
         name: "an error of a router on the way to a remote backend reaches the client",
         hooks: &Hook::FROM_OUTSIDE,

@@ -34,6 +34,22 @@ fn last(packet: Packet) -> Packet {
 
 pub(super) const ROWS: &[Row] = &[
     Row {
+        name: "an atomic fragment is a whole packet",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: &[Family::V6],
+        protocols: TRANSPORTS,
+        script: |case| {
+            let packet = case.opening(case.client(), case.vip());
+            let packet = packet.extension(44, &[0, 0, 0, 0, 0, 9]);
+            let becomes = packet.clone().between(case.snat(), case.backend(2)).hop();
+            Script::new(case.balanced(2)).step(
+                Step::new(case.hook, &packet)
+                    .leaves(Port::Second, 2, &becomes)
+                    .counts(PacketEvent::Opened),
+            )
+        },
+    },
+    Row {
         name: "XDP leaves fragments alone",
         hooks: &[Hook::Xdp],
         families: BOTH,

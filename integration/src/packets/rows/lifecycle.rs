@@ -66,11 +66,27 @@ pub(super) const ROWS: &[Row] = &[
         script: |case| {
             let flow = case.to_local().proven();
             let reset = Packet::tcp(case.client(), case.vip(), RST | ACK, 1001, 5001);
+            let fin = Packet::tcp(case.client(), case.vip(), FIN | ACK, 1001, 5001);
             let data = Packet::tcp(case.client(), case.vip(), ACK, 1001, 5001).payload(b"no");
             let ended = flow.and(ConntrackState::RST, 0);
+            let closed = ended.and(ConntrackState::FIN, 0);
             Script::new(case.balanced(1).flow(&flow, 0, 3))
                 .step(goes_on(case, &reset).flows(&[ended]))
-                .step(goes_on(case, &data).flows(&[flow]))
+                .step(goes_on(case, &fin).flows(&[closed]))
+                .step(goes_on(case, &data).flows(&[flow.and(ConntrackState::FIN, 0)]))
+        },
+    },
+    Row {
+        name: "a SYN-ACK after a RST takes nothing back",
+        hooks: &[Hook::Egress],
+        families: BOTH,
+        protocols: &[Protocol::Tcp],
+        script: |case| {
+            let reset = case.to_local().and(0, ConntrackState::RST);
+            let answer = case.answering(case.backend(1), case.client());
+            let answered = case.to_local().answered().and(0, ConntrackState::RST);
+            Script::new(case.balanced(1).flow(&reset, 0, 0))
+                .step(comes_back(case, &answer).flows(&[answered]))
         },
     },
     Row {
@@ -89,6 +105,22 @@ pub(super) const ROWS: &[Row] = &[
                         .counts(PacketEvent::Opened)
                         .flows(&[case.to_remote(2)]),
                 )
+        },
+    },
+    Row {
+        name: "a SYN after RSTs of both sides opens anew",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: BOTH,
+        protocols: &[Protocol::Tcp],
+        script: |case| {
+            let flow = case.to_local().proven();
+            let reset = flow.and(ConntrackState::RST, ConntrackState::RST);
+            let syn = case.opening(case.client(), case.vip());
+            Script::new(case.balanced(1).flow(&reset, 0, 3)).step(
+                goes_on(case, &syn)
+                    .counts(PacketEvent::Opened)
+                    .flows(&[case.to_local()]),
+            )
         },
     },
     Row {
@@ -152,6 +184,48 @@ pub(super) const ROWS: &[Row] = &[
             Script::new(case.balanced(1).flow(&flow, 0, 0))
                 .step(comes_back(case, &answer).after(late))
                 .step(goes_on(case, &packet).after(late).flows(&[flow]))
+        },
+    },
+    Row {
+        name: "one direction alone keeps a flow alive",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: BOTH,
+        protocols: &[Protocol::Udp],
+        script: |case| {
+            let flow = case.to_local().proven();
+            let packet = case.opening(case.client(), case.vip());
+            let late = LIFETIMES[Lifetime::UdpStream as usize] / 2 + 10;
+            Script::new(case.balanced(1).flow(&flow, 0, 0))
+                .step(goes_on(case, &packet).after(late))
+                .step(goes_on(case, &packet).after(late).flows(&[flow]))
+        },
+    },
+    Row {
+        name: "a flow of which one direction has ended expires earlier",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: BOTH,
+        protocols: &[Protocol::Tcp],
+        script: |case| {
+            let one = case.to_remote(2).proven().and(ConntrackState::FIN, 0);
+            let syn = case.opening(case.client(), case.vip());
+            let step = leaves(case, &syn)
+                .counts(PacketEvent::Opened)
+                .flows(&[case.to_remote(2)]);
+            Script::new(case.balanced(2).flow(&one, 0, 0)).step(after(Lifetime::CloseWait, step))
+        },
+    },
+    Row {
+        name: "a half-open flow that either side has reset expires earlier",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: BOTH,
+        protocols: &[Protocol::Tcp],
+        script: |case| {
+            let reset = case.to_local().and(0, ConntrackState::RST);
+            let data = case.proving(case.client(), case.vip());
+            let step = Step::new(case.hook, &data)
+                .counts(PacketEvent::MidStream)
+                .flows(&[]);
+            Script::new(case.balanced(1).flow(&reset, 0, 0)).step(after(Lifetime::Closed, step))
         },
     },
     Row {
@@ -271,6 +345,42 @@ pub(super) const ROWS: &[Row] = &[
                 .step(old)
                 .step(leaves(case, &data).after(1).flows(&[flow]))
                 .step(leaves(case, &data).flows(&[flow]))
+        },
+    },
+    Row {
+        name: "XDP leaves a flow to TC once it leaves through a device that it cannot send to",
+        hooks: &[Hook::Xdp],
+        families: BOTH,
+        protocols: TRANSPORTS,
+        script: |case| {
+            let flow = case.to_remote(3).proven();
+            let mut world = case.balanced(3).flow(&flow, 0, 0);
+            let (dst_mac, src_mac) = Port::Second.to(2);
+            let entry = world.flows.proven.get_mut(&flow.initiator);
+            entry.expect("a half of the flow").hop = NextHop {
+                ifindex: Port::Second.ifindex(),
+                dst_mac,
+                src_mac,
+            };
+            let data = case.proving(case.client(), case.vip());
+            let step = Step::new(case.hook, &data).after(1);
+            Script::new(world).step(step.counts(PacketEvent::LeftToTc).flows(&[flow]))
+        },
+    },
+    Row {
+        name: "XDP sends back through a device that it cannot redirect to",
+        hooks: &[Hook::Xdp],
+        families: BOTH,
+        protocols: TRANSPORTS,
+        script: |case| {
+            let flow = case.to_remote(4).proven();
+            let mut world = case.balanced(4).flow(&flow, 0, 0);
+            let uplink = world.devices.get_mut(&Port::Uplink.ifindex());
+            uplink.expect("the uplink").flags = 0;
+            let data = case.proving(case.client(), case.vip());
+            let becomes = data.clone().between(case.snat(), case.backend(4)).hop();
+            let step = Step::new(case.hook, &data).leaves(Port::Uplink, NEIGHBOUR, &becomes);
+            Script::new(world).step(step.clone()).step(step)
         },
     },
     Row {

@@ -1,16 +1,19 @@
 //! What proves a flow, and what does not.
 
+use std::net::SocketAddr;
+
 use lb_ebpf::{
-    abi::{ConntrackState, PacketEvent, Protocol},
+    abi::{ConntrackEntry, ConntrackState, Lifetime, PacketEvent, Protocol},
     parse::tcp::{ACK, FIN, RST, SYN},
     tables::FlowState,
 };
 
 use super::super::{
+    flow::tuple,
     packet::Packet,
     script::{BOTH, Case, Hook, Row, Script, Step, TRANSPORTS},
     topology::{GATEWAY, Port},
-    world::CONNTRACK_CAPACITY,
+    world::{CONNTRACK_CAPACITY, LIFETIMES},
 };
 
 /// A flow to a local backend that was opened and answered, in the tick before this one.
@@ -35,6 +38,21 @@ fn answered(case: Case) -> Script {
 fn goes_on(case: Case, packet: &Packet) -> Step {
     let becomes = packet.clone().between(case.client(), case.backend(1));
     Step::new(case.hook, packet).passes_as(&becomes)
+}
+
+/// [`answered`], with no room among the proven flows.
+fn without_room(case: Case) -> Script {
+    let mut script = answered(case);
+    let proven = script.world.flows.table_mut(FlowState::Proven);
+    for port in 0..CONNTRACK_CAPACITY as u16 {
+        let other = SocketAddr::new(case.stranger().ip(), port);
+        let key = tuple(case.protocol, other, case.vip());
+        proven.insert(key, ConntrackEntry::EMPTY.sealed(&key));
+    }
+    for step in &mut script.steps {
+        step.flows = None;
+    }
+    script
 }
 
 pub(super) const ROWS: &[Row] = &[
@@ -108,6 +126,68 @@ pub(super) const ROWS: &[Row] = &[
                         .counts(PacketEvent::Established)
                         .flows(&[case.to_local().proven()]),
                 )
+        },
+    },
+    Row {
+        name: "an acknowledgement of anything that was sent proves, also of less than all",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: BOTH,
+        protocols: &[Protocol::Tcp],
+        script: |case| {
+            let back = |seq, payload: &[u8]| {
+                let packet = Packet::tcp(case.backend(1), case.client(), ACK, seq, 1001);
+                let packet = packet.payload(payload);
+                let reply = packet.clone().between(case.vip(), case.client());
+                Step::new(Hook::Egress, &packet).passes_as(&reply)
+            };
+            let proof = |ack| {
+                let packet = Packet::tcp(case.client(), case.vip(), ACK, 1001, ack);
+                goes_on(case, &packet)
+                    .counts(PacketEvent::Established)
+                    .flows(&[case.to_local().proven()])
+            };
+            let beyond = Packet::tcp(case.client(), case.vip(), ACK, 1001, 5102);
+            // What came first is sent again.
+            answered(case)
+                .step(back(5001, &[1; 100]))
+                .step(back(5001, &[]))
+                .step(goes_on(case, &beyond).flows(&[case.to_local().answered()]))
+                .step(proof(case.family.pick(5101, 5001)))
+        },
+    },
+    Row {
+        name: "data before the answer is none",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: BOTH,
+        protocols: &[Protocol::Tcp],
+        script: |case| {
+            let opening = case.opening(case.client(), case.vip());
+            let data = Packet::tcp(case.backend(1), case.client(), ACK, 5001, 1001);
+            let data = data.payload(&[1; 100]);
+            Script::new(case.balanced(1))
+                .step(goes_on(case, &opening).counts(PacketEvent::Opened))
+                .step(
+                    Step::new(Hook::Egress, &data)
+                        .passes_as(&data.clone().between(case.vip(), case.client()))
+                        .flows(&[case.to_local()]),
+                )
+        },
+    },
+    Row {
+        name: "a RST of the backend is nothing to acknowledge",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: BOTH,
+        protocols: &[Protocol::Tcp],
+        script: |case| {
+            let reset = Packet::tcp(case.backend(1), case.client(), RST, 6000, 1001);
+            let blind = Packet::tcp(case.client(), case.vip(), ACK, 1001, 5500);
+            let flow = case.to_local().answered().and(0, ConntrackState::RST);
+            answered(case)
+                .step(
+                    Step::new(Hook::Egress, &reset)
+                        .passes_as(&reset.clone().between(case.vip(), case.client())),
+                )
+                .step(goes_on(case, &blind).flows(&[flow]))
         },
     },
     Row {
@@ -214,27 +294,30 @@ pub(super) const ROWS: &[Row] = &[
         families: BOTH,
         protocols: TRANSPORTS,
         script: |case| {
-            let mut script = answered(case);
-            for port in 0..CONNTRACK_CAPACITY as u16 {
-                let key = super::super::flow::tuple(
-                    case.protocol,
-                    std::net::SocketAddr::new(case.stranger().ip(), port),
-                    case.vip(),
-                );
-                let entry = lb_ebpf::abi::ConntrackEntry::EMPTY.sealed(&key);
-                script
-                    .world
-                    .flows
-                    .table_mut(FlowState::Proven)
-                    .insert(key, entry);
-            }
-            for step in &mut script.steps {
-                step.flows = None;
-            }
+            let script = without_room(case);
             let proof = case.proving(case.client(), case.vip());
             script
                 .step(goes_on(case, &proof).counts(PacketEvent::ConntrackFull))
                 .step(goes_on(case, &proof).counts(PacketEvent::ConntrackFull))
+        },
+    },
+    Row {
+        name: "a flow that stays half-open expires as one",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: BOTH,
+        protocols: &[Protocol::Tcp],
+        script: |case| {
+            let script = without_room(case);
+            let proof = case.proving(case.client(), case.vip());
+            // Its state is written with the FIN.
+            let fin = Packet::tcp(case.client(), case.vip(), FIN | ACK, 1001, 5001);
+            script
+                .step(goes_on(case, &fin).counts(PacketEvent::ConntrackFull))
+                .step(
+                    Step::new(case.hook, &proof)
+                        .after(LIFETIMES[Lifetime::CloseWait as usize] + 1)
+                        .counts(PacketEvent::MidStream),
+                )
         },
     },
     Row {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use lb_ebpf::{
-    abi::{FrontendKind, PacketEvent, Protocol},
+    abi::{FrontendFlags, FrontendKind, PacketEvent, Protocol},
     parse::tcp::{ACK, SYN},
 };
 
@@ -151,6 +151,59 @@ pub(in super::super) const ROWS: &[Row] = &[
         },
     },
     Row {
+        name: "a service that is not direct any more takes nothing out of tunnels",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: BOTH,
+        protocols: TRANSPORTS,
+        script: |case| {
+            let mut world = direct(case, 1);
+            for (key, entry) in &mut world.services {
+                entry.flags &= !FrontendFlags::DSR;
+                *entry = entry.sealed(key);
+            }
+            let packet = case.opening(case.client(), case.vip());
+            Script::new(world).step(
+                Step::new(case.hook, &arriving(case, &packet))
+                    .counts(PacketEvent::ForeignTunnel)
+                    .flows(&[]),
+            )
+        },
+    },
+    Row {
+        name: "the backend that the sender chose replaces another one of the same flow",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: BOTH,
+        protocols: NO_SCTP,
+        script: |case| {
+            let other = Net::Pods(1).at(case.family, 6, 8080);
+            let from = (case.client(), case.vip());
+            let old = Flow::new(case.protocol, from, (case.client(), other), Path::STACK);
+            let packet = case.proving(case.client(), case.vip());
+            Script::new(direct(case, 1).flow(&old.proven(), 0, 0)).step(
+                Step::new(case.hook, &arriving(case, &packet))
+                    .passes_as(&packet.clone().between(case.client(), case.backend(1)))
+                    .counts(PacketEvent::Opened),
+            )
+        },
+    },
+    Row {
+        name: "a flow that was sent past the stack is taken up anew out of a tunnel",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: BOTH,
+        protocols: NO_SCTP,
+        script: |case| {
+            let from = (case.client(), case.vip());
+            let to = (case.snat(), case.backend(1));
+            let old = Flow::new(case.protocol, from, to, Path::SNAT);
+            let packet = case.proving(case.client(), case.vip());
+            Script::new(direct(case, 1).flow(&old.proven(), 0, 0)).step(
+                Step::new(case.hook, &arriving(case, &packet))
+                    .passes_as(&packet.clone().between(case.client(), case.backend(1)))
+                    .counts(PacketEvent::Opened),
+            )
+        },
+    },
+    Row {
         name: "a tunnel to a slot that is not that backend any more is foreign",
         hooks: &Hook::FROM_OUTSIDE,
         families: BOTH,
@@ -222,6 +275,40 @@ pub(in super::super) const ROWS: &[Row] = &[
             let without = Packet::tcp(case.backend(1), case.client(), SYN | ACK, 5000, 1001);
             let step = Step::new(case.hook, &without);
             script.step(step.passes_as(&without.clone().between(case.vip(), case.client())))
+        },
+    },
+    Row {
+        name: "a segment size is found behind other options, and not behind their end",
+        hooks: &[Hook::Egress],
+        families: BOTH,
+        protocols: &[Protocol::Tcp],
+        script: |case| {
+            let flow = received(case, case.vip());
+            let [a, b] = case.family.pick(1440_u16, 1400).to_be_bytes();
+            let timestamps = [8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
+            let sack = [4, 2];
+            let behind = |size: [u8; 2]| [&sack[..], &timestamps, &[2, 4], &size].concat();
+            let mut script = Script::new(direct(case, 1).flow(&flow, 0, 0));
+            let large = 1460_u16.to_be_bytes();
+            for (flags, offered, seen) in [
+                (SYN | ACK, behind(large), behind([a, b])),
+                // The end of options; a length that cannot be.
+                (SYN | ACK, vec![0, 2, 2, 4, 5, 180, 0, 0], vec![]),
+                (SYN | ACK, vec![9, 1, 2, 4, 5, 180, 1, 1], vec![]),
+                (SYN | ACK, vec![9, 0, 2, 4, 5, 180, 1, 1], vec![]),
+                // Only what opens a connection offers a size.
+                (ACK, vec![2, 4, 5, 180], vec![]),
+            ] {
+                let seen = if seen.is_empty() { &offered } else { &seen };
+                let packet = |options: &[u8]| {
+                    Packet::tcp(case.backend(1), case.client(), flags, 5000, 1001)
+                        .tcp_options(options)
+                };
+                let becomes = packet(seen).between(case.vip(), case.client());
+                let step = Step::new(case.hook, &packet(&offered));
+                script = script.step(step.passes_as(&becomes));
+            }
+            script
         },
     },
     Row {

@@ -11,13 +11,15 @@ use anyhow::{Result, ensure};
 use lb_ebpf::abi::{FrontendKind, Protocol};
 
 use super::{
-    flow::{Flow, Path},
-    kernel::Kernel,
-    packet::Packet,
-    script::{Hook, Outcome, Step},
-    service::Service,
-    topology::{Family, NODE, Net, Port},
-    world::{SERVICE, SNAT_PORT, World},
+    super::{
+        flow::{Flow, Path},
+        packet::Packet,
+        script::{Hook, Outcome, Step},
+        service::Service,
+        topology::{Family, NODE, Net, Port},
+        world::{SERVICE, SNAT_PORT, World},
+    },
+    Kernel,
 };
 
 /// Repeats of one call: fewer than there are hops.

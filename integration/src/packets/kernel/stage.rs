@@ -2,10 +2,10 @@
 
 use anyhow::{Context as _, Result};
 
-use super::{kernel::Kernel, topology};
+use super::{Kernel, node};
 use crate::{netns::Netns, prefix::Prefix, teardown};
 
-/// A namespace built like the [`topology`]; dropping it removes it.
+/// A namespace built like the [`topology`](super::super::topology); dropping it removes it.
 #[derive(Debug)]
 pub struct Stage {
     prefix: Prefix,
@@ -29,7 +29,7 @@ impl Stage {
         let names = [format!("{}-rows", self.prefix)];
         let netns = Netns::create_all(&names)?.pop();
         let netns = netns.context("no namespace was created")?;
-        topology::build(&netns)?;
+        node::build(&netns)?;
         netns.run(|| work(&mut Kernel::load(object)?))?
     }
 }
