@@ -237,7 +237,6 @@ fn probes_ask_the_port_and_paths_that_are_served() {
         assert_eq!(get.port, IntOrString::Int(port.into()));
         get.path.unwrap()
     };
-    assert_eq!(asks(&container.startup_probe), "/livez");
     assert_eq!(asks(&container.liveness_probe), "/livez");
     assert_eq!(asks(&container.readiness_probe), "/healthz");
 }
