@@ -76,7 +76,11 @@ impl Watcher {
             }
             self.gather().await;
             let started = Instant::now();
-            match scan(&self.handle).await {
+            let found = scan(&self.handle).await;
+            // Not the time that the receiver takes, which loads programs meanwhile.
+            let took = started.elapsed();
+            debug!(?took, "looked at the devices");
+            match found {
                 Ok(inventory) => {
                     if inventories.send(inventory).await.is_err() {
                         return;
@@ -87,8 +91,6 @@ impl Watcher {
                     sleep(RETRY).await;
                 }
             }
-            let took = started.elapsed();
-            debug!(?took, "looked at the devices");
             sleep(took * DUTY).await;
         }
     }

@@ -109,6 +109,9 @@ fn j21_programming_time_is_measured_from_the_annotation_of_slices(s: &Scenario) 
     let service = s.service("svc").port("", 80, 80, "TCP");
     let service = service.spec("selector", Value::Null);
     s.apply(service.object());
+    // A slice that comes before its Service changes nothing yet.
+    let mut client = s.client(0);
+    client.is_refused(&tcp(service.first(80)));
     let backend = s.backend(1, "server", &[80], &[]);
     let label = family_labels(s)[0];
     let now = jiff::Timestamp::now().to_string();
@@ -125,7 +128,7 @@ fn j21_programming_time_is_measured_from_the_annotation_of_slices(s: &Scenario) 
         "ports": [{"name": "", "port": 80, "protocol": "TCP"}],
         "endpoints": [{"addresses": [backend.address()]}],
     }));
-    s.client(0).reaches(&tcp(service.first(80)), &["server"]);
+    client.reaches(&tcp(service.first(80)), &["server"]);
     let name = "network_programming_duration_seconds";
     let count = metrics.until(&format!("{name}_count"), label, |count| count > 0.0);
     let sum = metrics.until(&format!("{name}_sum"), label, |_| true);
