@@ -216,8 +216,8 @@ fn one_client_port_reaches_two_addresses_of_one_backend() {
 
 #[test]
 fn exhausted_source_ports_refuse_nobody_who_is_connected() {
-    const PORTS: usize = 64;
-    let mut stage = Stage::new(Profile::default(), &["--snat-ports", "20000-20063"]);
+    const PORTS: usize = 512;
+    let mut stage = Stage::new(Profile::default(), &["--snat-ports", "20000-20511"]);
     let (_, frontends) = stage.serving(1, "far");
     let to = SocketAddr::new(frontends.load_balancer[0], 80);
     let mut open = Vec::new();
