@@ -32,7 +32,7 @@ enum Benchmark {
     Criterion,
     /// Time and memory of lb-controller with thousands of Services (needs root)
     Scale,
-    /// TCP and UDP through lb, through iptables and direct (needs root)
+    /// TCP and UDP through lb, through kube-proxy's rules and direct (needs root)
     Connect,
     /// Nanoseconds a packet in the XDP program, beside floors (needs root)
     Packets,
