@@ -99,6 +99,13 @@ fn j24_ports_count_that_serve_elsewhere_only_because_of_a_policy() {
         ..none
     };
     assert_eq!(of(&inside, &[ready(1)]), internal);
+    // Nobody outside can dial a load balancer that has no address yet.
+    let pending = Service {
+        service_type: ServiceType::LoadBalancer,
+        external_policy: TrafficPolicy::Local,
+        ..inside
+    };
+    assert_eq!(of(&pending, &[ready(1)]), internal);
 
     let mut total = NoLocalTotal::default();
     let other = ObjectName {
