@@ -202,6 +202,16 @@ proptest! {
     }
 }
 
+/// The port that a flow of UDP gets which `packet` opens.
+fn chosen_port(world: &World, packet: &Packet, random: u32) -> u32 {
+    let step = Step::raw(Hook::Ingress, packet.bytes());
+    let mut world = world.clone();
+    host::run(&mut world, &step, random);
+    let halves = world.flows.half_open.values();
+    let port = halves.map(|half| u32::from(half.src_port.get()));
+    port.max().expect("a flow")
+}
+
 proptest! {
     // Many packets a case make up for few cases.
     #![proptest_config(ProptestConfig {
@@ -224,12 +234,7 @@ proptest! {
         });
         let mut offsets = Vec::new();
         for random in randoms {
-            let step = Step::raw(Hook::Ingress, packet.bytes());
-            let mut world = world.clone();
-            host::run(&mut world, &step, random);
-            let halves = world.flows.half_open.values();
-            let port = halves.map(|half| u32::from(half.src_port.get()));
-            let port = port.max().expect("a flow");
+            let port = chosen_port(&world, &packet, random);
             offsets.extend(port.checked_sub(first));
         }
         prop_assert!(offsets.len() == 200 && offsets.iter().all(|offset| *offset < count));
@@ -253,12 +258,7 @@ proptest! {
         let world = served(Protocol::Udp, vip, backend, 0).flow(&taken.proven(), 0, 0);
         let mut quarters = [false; 4];
         for random in randoms {
-            let step = Step::raw(Hook::Ingress, packet.bytes());
-            let mut world = world.clone();
-            host::run(&mut world, &step, random);
-            let halves = world.flows.half_open.values();
-            let port = halves.map(|half| u32::from(half.src_port.get()));
-            let port = port.max().expect("a flow");
+            let port = chosen_port(&world, &packet, random);
             prop_assert!(port >= FIRST, "port {}", port);
             quarters[((port - FIRST) * 4 / (65_536 - FIRST)) as usize] = true;
         }

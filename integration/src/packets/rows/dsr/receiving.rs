@@ -36,6 +36,16 @@ fn received(case: Case, at: SocketAddr) -> Flow {
     Flow::new(case.protocol, from, to, Path::DECAPSULATED)
 }
 
+/// A packet out of a tunnel opens its flow anew, in place of `old`.
+fn taken_up_anew(case: Case, old: &Flow) -> Script {
+    let packet = case.proving(case.client(), case.vip());
+    Script::new(direct(case, 1).flow(&old.proven(), 0, 0)).step(
+        Step::new(case.hook, &arriving(case, &packet))
+            .passes_as(&packet.clone().between(case.client(), case.backend(1)))
+            .counts(PacketEvent::Opened),
+    )
+}
+
 /// TCP options with a segment size: at an even offset, or after a NOP.
 fn segment_size(size: u16, odd: bool) -> Vec<u8> {
     let [a, b] = size.to_be_bytes();
@@ -178,12 +188,7 @@ pub(in super::super) const ROWS: &[Row] = &[
             let other = Net::Pods(1).at(case.family, 6, 8080);
             let from = (case.client(), case.vip());
             let old = Flow::new(case.protocol, from, (case.client(), other), Path::STACK);
-            let packet = case.proving(case.client(), case.vip());
-            Script::new(direct(case, 1).flow(&old.proven(), 0, 0)).step(
-                Step::new(case.hook, &arriving(case, &packet))
-                    .passes_as(&packet.clone().between(case.client(), case.backend(1)))
-                    .counts(PacketEvent::Opened),
-            )
+            taken_up_anew(case, &old)
         },
     },
     Row {
@@ -195,12 +200,7 @@ pub(in super::super) const ROWS: &[Row] = &[
             let from = (case.client(), case.vip());
             let to = (case.snat(), case.backend(1));
             let old = Flow::new(case.protocol, from, to, Path::SNAT);
-            let packet = case.proving(case.client(), case.vip());
-            Script::new(direct(case, 1).flow(&old.proven(), 0, 0)).step(
-                Step::new(case.hook, &arriving(case, &packet))
-                    .passes_as(&packet.clone().between(case.client(), case.backend(1)))
-                    .counts(PacketEvent::Opened),
-            )
+            taken_up_anew(case, &old)
         },
     },
     Row {
