@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use super::paths::serving;
 use crate::{
     agent::socket::{Family, Protocol},
     conformance::{
@@ -37,18 +38,9 @@ fn ask(client: &mut Client, socket: SocketId, request: &str) -> String {
 }
 
 fn g3_many_flows_of_one_client_to_a_far_backend_stay_apart(s: &Scenario) {
-    let backend = s.backend(1, "server", &[80], &[80]);
-    s.publish([s.record(&backend, "svc")]);
-    let port = s.node_port();
-    let service = s
-        .service("svc")
-        .port("tcp", 80, 80, "TCP")
-        .port("udp", 80, 80, "UDP")
-        .node_port("tcp", port)
-        .node_port("udp", port);
-    s.apply(service.object());
+    let (_service, node_ports, _backend) = serving(s, "server", 1);
     let mut client = s.outside_client();
-    for to in s.at_node(0, port) {
+    for to in node_ports {
         client.reaches(&tcp(to), &["server"]);
         client.reaches(&udp(to), &["server"]);
         for protocol in BOTH {

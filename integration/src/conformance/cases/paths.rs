@@ -27,7 +27,11 @@ const PLACES: [(&str, usize); 2] = [("near", 0), ("far", 1)];
 const LARGE: usize = 200_000;
 
 /// A Service with one backend, and its node port at the first node.
-fn serving(s: &Scenario, name: &str, node: usize) -> (Service, Vec<SocketAddr>, Backend) {
+pub(super) fn serving(
+    s: &Scenario,
+    name: &str,
+    node: usize,
+) -> (Service, Vec<SocketAddr>, Backend) {
     let backend = s.backend(node, name, &[80], &[80]);
     s.publish([s.record(&backend, name)]);
     let port = s.node_port();
