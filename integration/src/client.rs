@@ -1,13 +1,12 @@
 //! A client that knows what tests wait for: who answers, who does not, and how.
 //!
 //! Every method waits for a state and panics when it does not come: after a change that the test
-//! has made, the proxy is given [`CHANGE_LIMIT`] to follow.
+//! has made, the proxy is given [`CHANGE_LIMIT`](crate::patience::CHANGE_LIMIT) to follow.
 
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::Result;
@@ -20,10 +19,8 @@ use crate::{
     },
     cluster::Pod,
     control::{Control, SocketId},
+    patience::eventually,
 };
-
-/// Upstream allows 30 seconds for a change of endpoints; we are far below on any machine.
-pub const CHANGE_LIMIT: Duration = Duration::from_secs(10);
 
 /// How soon a failure shows that is no refusal.
 const FAILURE: Duration = Duration::from_millis(250);
@@ -74,17 +71,8 @@ impl Client {
         let wanted: BTreeSet<String> = names.iter().map(|&name| name.to_owned()).collect();
         // Upstream's MaxTries.
         let tries = names.len() * names.len() + 30;
-        let deadline = Instant::now() + CHANGE_LIMIT;
-        loop {
-            let outcome = self.collect(dial, &wanted, tries);
-            match outcome {
-                Ok(()) => return,
-                Err(found) if Instant::now() > deadline => {
-                    panic!("{dial:?} should reach exactly {wanted:?}, but {found}")
-                }
-                Err(_) => thread::sleep(Duration::from_millis(30)),
-            }
-        }
+        let what = format!("{dial:?} should reach exactly {wanted:?}");
+        eventually(&what, || self.collect(dial, &wanted, tries));
     }
 
     /// The same for several addresses.
@@ -162,25 +150,15 @@ impl Client {
         expected: impl Fn(ErrorKind) -> bool,
     ) {
         let dial = dial.clone().timeout(limit);
-        let deadline = Instant::now() + CHANGE_LIMIT;
-        let mut in_a_row = 0;
-        while in_a_row < times {
-            let dialed = self.dial(&dial);
-            if dialed
-                .error
-                .as_ref()
-                .is_some_and(|failure| expected(failure.kind))
-            {
-                in_a_row += 1;
-            } else {
-                in_a_row = 0;
-                assert!(
-                    Instant::now() < deadline,
-                    "{dial:?} should fail, but gave {dialed:?}"
-                );
-                thread::sleep(Duration::from_millis(30));
-            }
-        }
+        eventually(&format!("{dial:?} should fail"), || {
+            (0..times).try_for_each(|_| {
+                let dialed = self.dial(&dial);
+                match &dialed.error {
+                    Some(failure) if expected(failure.kind) => Ok(()),
+                    _ => Err(format!("{:?}, {:?}", dialed.reply, dialed.error)),
+                }
+            })
+        });
     }
 
     /// Requests `count` times and returns the hostnames that answered; none may fail.
@@ -207,34 +185,23 @@ impl Client {
 
     /// Waits until the server sees the client under one of these addresses.
     pub fn is_seen_as(&mut self, dial: &Dial, addresses: &[IpAddr]) {
-        let deadline = Instant::now() + CHANGE_LIMIT;
-        loop {
+        let what = format!("{dial:?} should be seen as from {addresses:?}");
+        eventually(&what, || {
             let seen = self.source_seen(dial);
-            if addresses.contains(&seen) {
-                return;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "{dial:?} should be seen as from {addresses:?}, not {seen}"
-            );
-            thread::sleep(Duration::from_millis(30));
-        }
+            let right = addresses.contains(&seen);
+            right.then_some(()).ok_or_else(|| format!("from {seen}"))
+        });
     }
 
     /// Waits until a GET is answered as it should be, and returns the answer.
     pub fn gets(&mut self, to: SocketAddr, path: &str, right: impl Fn(&Reply) -> bool) -> Reply {
-        let deadline = Instant::now() + CHANGE_LIMIT;
-        loop {
+        eventually(&format!("the answer to {path} at {to}"), || {
             let outcome = self.control.http_get(to, path, HTTP).expect(ALIVE);
             match outcome {
-                Ok(reply) if right(&reply) => return reply,
-                other => assert!(
-                    Instant::now() < deadline,
-                    "{path} at {to} is answered otherwise: {other:?}"
-                ),
+                Ok(reply) if right(&reply) => Ok(reply),
+                other => Err(format!("{other:?}")),
             }
-            thread::sleep(Duration::from_millis(30));
-        }
+        })
     }
 
     /// Waits until a GET is answered with this status, and returns the answer.

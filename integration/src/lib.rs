@@ -5,7 +5,8 @@
 //!   bpffs directory, so that several nodes share one kernel without seeing each other.
 //! * [`process`]: starts processes inside a node or pod; they die with the test.
 //! * [`agent`]: the traffic server and client (`lb-agent`), and [`control`], the typed handle on
-//!   a long-lived client in a pod; [`client`] waits for what should be seen with it.
+//!   a long-lived client in a pod; [`client`] waits, with [`patience`], for what should be seen
+//!   with it.
 //! * [`workload`]: EndpointSlices from a Service and its pods, as the Kubernetes controller
 //!   computes them. [`objects`] delivers objects to the proxy.
 //! * [`apiserver`]: a stand-in for the Kubernetes API server, with fault injection.
@@ -37,6 +38,7 @@ pub mod netns;
 pub mod objects;
 pub mod packets;
 pub mod panics;
+pub mod patience;
 pub mod prefix;
 pub mod process;
 pub mod proxy;

@@ -8,11 +8,10 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     process::ExitStatus,
     sync::Arc,
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::{
     Cluster,
@@ -21,13 +20,11 @@ use crate::{
     cluster::Pod,
     control::Control,
     objects::{Api, ControlPlane, Objects},
+    patience::{self, CHANGE_LIMIT},
     process::Process,
     proxy::{ProxyOptions, ProxyUnderTest, Source},
     workload::{self, Service},
 };
-
-/// How long a change may take to show.
-pub const CHANGE_LIMIT: Duration = Duration::from_secs(10);
 
 /// The scene; see the module documentation. Pods go before the cluster they are part of, because
 /// fields drop in order.
@@ -151,25 +148,14 @@ impl Scene {
     /// fail on the way.
     pub fn reaches(&mut self, names: &[&str]) -> Result<()> {
         for to in self.addresses() {
-            let deadline = Instant::now() + CHANGE_LIMIT;
-            loop {
-                let summary = self.connect(to, 40)?;
-                let right = summary
-                    .replies
-                    .keys()
-                    .map(String::as_str)
-                    .eq(names.iter().copied());
-                if summary.failed() == 0 && right {
-                    break;
-                }
-                if Instant::now() > deadline {
-                    bail!(
-                        "{to} should reach {names:?}, but {summary:?}\n{}",
-                        self.proxy_output()
-                    );
-                }
-                thread::sleep(Duration::from_millis(20));
-            }
+            let reached = patience::wait(CHANGE_LIMIT, || {
+                let summary = self.connect(to, 40).map_err(|error| format!("{error:#}"))?;
+                let right = summary.replies.keys().eq(names);
+                let reached = summary.failed() == 0 && right;
+                reached.then_some(()).ok_or_else(|| format!("{summary:?}"))
+            });
+            reached
+                .with_context(|| format!("{to} should reach {names:?}\n{}", self.proxy_output()))?;
         }
         Ok(())
     }

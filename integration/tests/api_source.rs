@@ -16,11 +16,7 @@ mod service_cidrs;
 #[path = "api_source/start.rs"]
 mod start;
 
-use std::{
-    net::SocketAddr,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, thread, time::Duration};
 
 use lb_integration::{
     agent::{
@@ -28,21 +24,13 @@ use lb_integration::{
         socket::ErrorKind,
     },
     apiserver::EventType,
+    patience::becomes,
     proxy::{self, ProxyUnderTest},
     scene::Scene,
 };
 
 /// Longer than anything in flight takes.
 const A_WHILE: Duration = Duration::from_millis(300);
-
-/// Waits until something is so; machines may be busy.
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what} is late");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// What these tests ask of a scene beyond what it offers.
 trait Asked {
@@ -94,7 +82,7 @@ fn serves_both_pods(scene: &mut Scene) {
 /// As [`Scene::reaches`], after a time without the Service.
 fn settles(scene: &mut Scene, names: &[&str]) {
     for to in scene.addresses() {
-        eventually("the Service is back", || {
+        becomes("the Service is back", || {
             scene.try_connect(to).failed() == 0
         });
     }

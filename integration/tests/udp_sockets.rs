@@ -3,10 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, time::Duration};
 
 use lb_integration::{
     agent::{
@@ -14,15 +11,15 @@ use lb_integration::{
         socket::{ErrorKind, Family, Protocol},
     },
     control::Control,
-    scene::{CHANGE_LIMIT, Scene},
+    patience::becomes,
+    scene::Scene,
 };
 
 fn answers(client: &mut Control, to: SocketAddr, name: &str) {
     let dial = Dial::udp(to).timeout(Duration::from_millis(200));
-    let deadline = Instant::now() + CHANGE_LIMIT;
-    while client.dial(&dial).unwrap().reply.as_deref() != Some(name) {
-        assert!(Instant::now() < deadline, "{name} does not answer at {to}");
-    }
+    becomes(&format!("{name} answers at {to}"), || {
+        client.dial(&dial).unwrap().reply.as_deref() == Some(name)
+    });
 }
 
 /// Returns the errors that sockets to both families, and a v4-mapped one, were told, for clients

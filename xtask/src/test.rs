@@ -1,24 +1,24 @@
 //! `cargo xtask test`: set-up, build, lints, all tests, and one closing line.
 
+mod observe;
 mod variants;
 
-use std::io::{BufRead, BufReader, Read, Write, stderr, stdout};
-use std::process::{Command, Stdio};
-use std::sync::mpsc::{Sender, channel};
-use std::thread;
+use std::io::{stderr, stdout};
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+
+use self::observe::{Observed, observe};
 
 use crate::exit::CHECK;
 use crate::setup::{self, Scope};
-use crate::summary::Summary;
 use crate::workspace::Workspace;
 use crate::{bpf, build, lint, ui};
 
 /// Set up, build, lint and run all tests.
 ///
-/// The last line on standard output is `N passed, N failed, N skipped`, over all test
-/// programs and documentation tests; a failed lint, or a runner that fails without a failed
+/// At the end, what failed tests said is told again. The last line on standard output is
+/// `N passed, N failed, N skipped`, over all test programs and documentation tests; a failed lint, or a runner that fails without a failed
 /// test, counts as one failure. Most tests of the cluster and the kernel need root; without
 /// it, use --no-netns.
 #[derive(clap::Args)]
@@ -50,8 +50,13 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    let mut total = Summary::default();
-    let done = run_all(workspace, args, &mut total);
+    let mut all = Observed::default();
+    let done = run_all(workspace, args, &mut all);
+    // A failure may be an hour of output ago.
+    for failure in &all.failures {
+        println!("\n{failure}");
+    }
+    let mut total = all.total;
     if let Err(error) = &done {
         ui::error(&format!("{error:#}"));
         total.failed = total.failed.max(1);
@@ -65,7 +70,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     }
 }
 
-fn run_all(workspace: &Workspace, args: &Args, total: &mut Summary) -> Result<()> {
+fn run_all(workspace: &Workspace, args: &Args, all: &mut Observed) -> Result<()> {
     let scope = if args.no_netns {
         Scope::Build
     } else {
@@ -79,21 +84,30 @@ fn run_all(workspace: &Workspace, args: &Args, total: &mut Summary) -> Result<()
     {
         // The tests still run: who broke a lint wants to know about both.
         ui::error(&format!("{error:#}"));
-        total.failed += 1;
+        all.total.failed += 1;
     }
-    let heading = ui::heading("tests");
-    for mut runner in runners(workspace, args) {
-        *total += observe(&mut runner, stdout(), stderr())?;
+    for runner in runners(workspace, args) {
+        part("tests", runner, all)?;
     }
-    heading.done();
     if args.no_netns || args.no_variants || args.filter.is_some() {
         return Ok(());
     }
-    for mut variant in variants::all(workspace)? {
-        let heading = ui::heading(&format!("conformance suite: {}", variant.name));
-        *total += observe(&mut variant.command, stdout(), stderr())?;
-        heading.done();
+    for variant in variants::all(workspace)? {
+        let title = format!("conformance suite: {}", variant.name);
+        part(&title, variant.command, all)?;
     }
+    Ok(())
+}
+
+/// Runs one runner; what fails in it is told again at the end, under its title.
+fn part(title: &str, mut runner: Command, all: &mut Observed) -> Result<()> {
+    let heading = ui::heading(title);
+    let observed = observe(&mut runner, stdout(), stderr())?;
+    all.total += observed.total;
+    let named = |failure| format!("== {title}\n{failure}");
+    all.failures
+        .extend(observed.failures.into_iter().map(named));
+    heading.done();
     Ok(())
 }
 
@@ -118,87 +132,4 @@ fn runners(workspace: &Workspace, args: &Args) -> Vec<Command> {
         return vec![cargo(&["nextest", "run"]), cargo(&["test", "--doc"])];
     }
     vec![cargo(&["test"])]
-}
-
-/// Runs a test runner, copies its output, and adds up the summaries in it. A runner that
-/// fails although no test did (a test program that does not compile) is one failure.
-fn observe(
-    runner: &mut Command,
-    to_out: impl Write + Send,
-    to_err: impl Write + Send,
-) -> Result<Summary> {
-    let mut child = runner
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot start the test runner")?;
-    let (out, err) = (child.stdout.take(), child.stderr.take());
-    let (sender, summaries) = channel();
-    thread::scope(|scope| {
-        let also = sender.clone();
-        scope.spawn(move || out.map(|pipe| tee(pipe, to_out, &sender)));
-        scope.spawn(move || err.map(|pipe| tee(pipe, to_err, &also)));
-    });
-    let mut total = Summary::default();
-    for summary in summaries {
-        total += summary;
-    }
-    let status = child.wait().context("cannot wait for the test runner")?;
-    if !status.success() {
-        total.failed = total.failed.max(1);
-    }
-    Ok(total)
-}
-
-/// Copies lines from `from` to `to` and reports the summaries among them.
-fn tee(from: impl Read, mut to: impl Write, summaries: &Sender<Summary>) {
-    let mut lines = BufReader::new(from);
-    let mut line = Vec::new();
-    while lines
-        .read_until(b'\n', &mut line)
-        .is_ok_and(|read| read > 0)
-    {
-        // A reader that has gone away must not stop the tests.
-        let _ = to.write_all(&line);
-        if let Some(summary) = Summary::parse(&String::from_utf8_lossy(&line)) {
-            // The receiver outlives the threads.
-            let _ = summaries.send(summary);
-        }
-        line.clear();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::sink;
-
-    use super::*;
-
-    fn shell(script: &str) -> Command {
-        let mut command = Command::new("sh");
-        command.args(["-c", script]);
-        command
-    }
-
-    #[test]
-    fn summaries_of_both_streams_are_added() {
-        let script = "echo 'test result: ok. 2 passed; 0 failed; 1 ignored'; \
-                      echo 'Summary [ 0.1s] 3 tests run: 3 passed, 0 skipped' >&2";
-        let total = observe(&mut shell(script), sink(), sink()).expect("sh runs");
-        assert_eq!(
-            total,
-            Summary {
-                passed: 5,
-                failed: 0,
-                skipped: 1
-            }
-        );
-    }
-
-    #[test]
-    fn runner_that_fails_without_a_failed_test_counts_as_failure() {
-        let total = observe(&mut shell("exit 101"), sink(), sink()).expect("sh runs");
-        assert_eq!(total.failed, 1);
-    }
 }

@@ -12,11 +12,11 @@ use lb_ebpf::abi::PacketEvent;
 use super::{
     Report,
     dials::Dials,
-    site::{CHANGE_LIMIT, Path, Site, over_both},
+    site::{Path, Site, over_both},
     streams::Streams,
     tables,
 };
-use crate::{agent::socket::Protocol, proxy::lbctl};
+use crate::{agent::socket::Protocol, patience::CHANGE_LIMIT, proxy::lbctl};
 
 /// How long traffic goes on once the limit is reached.
 const WHILE: Duration = Duration::from_secs(3);

@@ -6,11 +6,10 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -21,6 +20,7 @@ use crate::{
     apiserver::Options,
     cluster::{Outside, Pod},
     objects::{Api, Objects},
+    patience,
     process::Process,
     proxy::{Kind, ProxyOptions, ProxyUnderTest, Source, lbctl},
     workload::{self, Service, endpoint_slices},
@@ -29,8 +29,6 @@ use crate::{
 const NAMESPACE: &str = "default";
 /// How long proxies may take to start: kernels verify large programs slowly.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// How long a change may take to show.
-pub const CHANGE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Where packets from outside are handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -195,20 +193,17 @@ impl Site {
     /// Waits until a client outside is answered at all these addresses, over TCP and UDP.
     pub fn wait_for(&self, addresses: impl IntoIterator<Item = SocketAddr>) -> Result<()> {
         let mut client = self.outside.control()?;
-        let deadline = Instant::now() + CHANGE_LIMIT;
         for to in addresses {
             for dial in [Dial::tcp(to).abort(), Dial::udp(to)] {
                 let dial = dial.timeout(Duration::from_millis(500));
-                loop {
-                    let dialed = client.dial(&dial)?;
-                    if dialed.ok {
-                        break;
-                    }
-                    if Instant::now() > deadline {
-                        bail!("{to} does not answer: {dialed:?}\n{}", self.proxy_output());
-                    }
-                    thread::sleep(Duration::from_millis(20));
-                }
+                let answered = patience::wait(patience::CHANGE_LIMIT, || {
+                    let dialed = client.dial(&dial).map_err(|error| format!("{error:#}"))?;
+                    dialed
+                        .ok
+                        .then_some(())
+                        .ok_or_else(|| format!("{:?}", dialed.error))
+                });
+                answered.with_context(|| format!("{to} should answer\n{}", self.proxy_output()))?;
             }
         }
         Ok(())

@@ -6,6 +6,7 @@ use lb_integration::{
     Cluster,
     apiserver::Options,
     objects::{Api, ControlPlane, Objects},
+    patience::becomes,
     proxy::{Kind, ProxyOptions, ProxyUnderTest, Source, lbctl},
     workload::{Pod, SERVICE_PROXY_NAME, Service},
 };
@@ -130,13 +131,13 @@ fn files_and_api_give_equal_canonical_dumps_and_from_empty_equal_maps() {
     let names: Vec<&str> = all.iter().map(|pod| pod.name.as_str()).collect();
     let dump = |form| lbctl(node, &["dump", form]).unwrap();
     plane.remove_pods("default", &names).unwrap();
-    crate::eventually("all pods are gone", || {
+    becomes("all pods are gone", || {
         !dump("--canonical").contains("10.244.9.")
     });
     for pod in all.iter().rev() {
         plane.set_pods([pod.clone()]).unwrap();
     }
-    crate::eventually("the same state", || dump("--canonical") == canonical);
+    becomes("the same state", || dump("--canonical") == canonical);
     assert_ne!(dump("--raw"), raw, "generations tell the way");
     drop(proxy);
 }

@@ -3,11 +3,12 @@
 use lb_integration::{
     apiserver::Options,
     objects::{Api, ControlPlane},
+    patience::becomes,
     scene::Scene,
     workload::Pod,
 };
 
-use super::{A_WHILE, Asked, eventually, serves_both_pods};
+use super::{A_WHILE, Asked, serves_both_pods};
 
 #[test]
 fn expiry_told_by_http_status_is_listed_anew_as_well() {
@@ -35,7 +36,7 @@ fn objects_deleted_while_a_watch_was_lost_are_removed() {
     std::thread::sleep(A_WHILE);
     serves_both_pods(&mut scene);
     api.resume().unwrap();
-    eventually("the Service is gone", || {
+    becomes("the Service is gone", || {
         scene
             .addresses()
             .into_iter()

@@ -1,9 +1,9 @@
 //! Events in every order.
 
-use lb_integration::{apiserver::EventType, scene::Scene, workload};
+use lb_integration::{apiserver::EventType, patience::becomes, scene::Scene, workload};
 use serde_json::{Value, json};
 
-use super::{A_WHILE, Asked, eventually, serves_both_pods, settles};
+use super::{A_WHILE, Asked, serves_both_pods, settles};
 
 /// The Service's slices, as they are now.
 fn slices(scene: &Scene) -> Vec<Value> {
@@ -30,7 +30,7 @@ fn states_of_the_past_are_put_right_by_the_next_event_and_by_the_next_list() {
     for slice in &past {
         api.inject_event(EventType::Deleted, slice.clone()).unwrap();
     }
-    eventually("no endpoint is left", || {
+    becomes("no endpoint is left", || {
         scene.addresses().into_iter().all(|to| scene.refuses(to))
     });
     api.compact();
@@ -75,7 +75,7 @@ fn b16_slices_may_come_before_their_service_and_after_it() {
     let service = scene.service.object().clone();
     let slices = workload::endpoint_slices(&service, &pods);
     scene.control_plane.delete(&service).unwrap();
-    eventually("the Service is gone", || {
+    becomes("the Service is gone", || {
         scene
             .addresses()
             .into_iter()
@@ -102,7 +102,7 @@ fn b16_slices_may_come_before_their_service_and_after_it() {
             let name = slice["metadata"]["name"].as_str().unwrap();
             api.delete("endpointslices", "default", name).unwrap();
         }
-        eventually("the Service is gone again", || {
+        becomes("the Service is gone again", || {
             scene
                 .addresses()
                 .into_iter()

@@ -1,12 +1,13 @@
 //! Objects that enter and leave the selectors of the watches, and this node's zone.
 
 use lb_integration::{
+    patience::becomes,
     scene::Scene,
     workload::{HEADLESS, SERVICE_PROXY_NAME},
 };
 use serde_json::{Value, json};
 
-use super::{Asked, eventually, settles};
+use super::{Asked, settles};
 
 /// Sets or removes a label of every object of a kind in `default`.
 fn label_all(scene: &Scene, kind: &str, key: &str, value: Option<&str>) {
@@ -30,7 +31,7 @@ fn s21_a_service_that_gains_the_proxy_name_label_goes_and_comes_back_without_it(
     let mut scene = Scene::from_api(&[]).unwrap();
     for value in ["another-proxy", ""] {
         label_all(&scene, "services", SERVICE_PROXY_NAME, Some(value));
-        eventually("the Service is not ours", || {
+        becomes("the Service is not ours", || {
             scene
                 .addresses()
                 .into_iter()
@@ -47,7 +48,7 @@ fn s22_slices_that_gain_the_headless_label_go_and_come_back_without_it() {
     let mut scene = Scene::from_api(&[]).unwrap();
     for value in ["true", ""] {
         label_all(&scene, "endpointslices", HEADLESS, Some(value));
-        eventually("no endpoint is left", || {
+        becomes("no endpoint is left", || {
             scene.addresses().into_iter().all(|to| scene.refuses(to))
         });
         label_all(&scene, "endpointslices", HEADLESS, None);

@@ -1,9 +1,10 @@
 //! ServiceCIDRs of the API server (rule E3): followed if it has them, missed by nobody if not.
 
+use lb_integration::patience::becomes;
 use lb_integration::scene::Scene;
 use serde_json::{Value, json};
 
-use super::{Asked, eventually};
+use super::Asked;
 
 fn cidr(networks: &[&str]) -> Value {
     json!({
@@ -26,12 +27,12 @@ fn e3_service_cidrs_of_the_api_server_are_followed() {
         .control_plane
         .apply(&cidr(&["203.0.113.0/24"]))
         .unwrap();
-    eventually("the network is known", || knows(&scene, "203.0.113.0/24"));
+    becomes("the network is known", || knows(&scene, "203.0.113.0/24"));
     scene
         .control_plane
         .delete(&cidr(&["203.0.113.0/24"]))
         .unwrap();
-    eventually("the network is gone", || !knows(&scene, "203.0.113.0/24"));
+    becomes("the network is gone", || !knows(&scene, "203.0.113.0/24"));
     scene.reaches(&["pod-1", "pod-2"]).unwrap();
 }
 
@@ -53,7 +54,7 @@ fn e3_a_server_that_refuses_service_cidrs_holds_up_nothing_and_is_told_of_once()
         };
         // Twice before the restart; the refusal is met again, and not told again.
         let before = asked();
-        eventually("asked again", || asked() > before);
+        becomes("asked again", || asked() > before);
         let told = scene
             .proxy_output()
             .matches("cannot follow ServiceCIDRs")

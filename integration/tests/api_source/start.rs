@@ -2,9 +2,10 @@
 
 use std::thread;
 
+use lb_integration::patience::becomes;
 use lb_integration::scene::Scene;
 
-use super::{A_WHILE, Asked, eventually, serves_both_pods};
+use super::{A_WHILE, Asked, serves_both_pods};
 
 fn health(scene: &Scene) -> Option<u16> {
     let node = scene.cluster.node(0);
@@ -20,7 +21,7 @@ fn k1_a_controller_that_starts_first_is_unhealthy_until_the_api_server_comes() {
     scene.cleanup();
     api.begin_outage().unwrap();
     scene.launch_proxy().unwrap();
-    eventually("the health server listens", || health(&scene).is_some());
+    becomes("the health server listens", || health(&scene).is_some());
     thread::sleep(A_WHILE * 3);
     assert_eq!(health(&scene), Some(503));
     assert!(
@@ -29,7 +30,7 @@ fn k1_a_controller_that_starts_first_is_unhealthy_until_the_api_server_comes() {
         scene.proxy_output()
     );
     api.resume().unwrap();
-    eventually("healthy", || health(&scene) == Some(200));
+    becomes("healthy", || health(&scene) == Some(200));
     scene.reaches(&["pod-1", "pod-2"]).unwrap();
 }
 
@@ -43,7 +44,7 @@ fn k1_adopted_state_serves_but_counts_as_healthy_only_once_it_is_synced() {
     let service = scene.service.object().clone();
     scene.control_plane.delete(&service).unwrap();
     scene.launch_proxy().unwrap();
-    eventually("the health server listens", || health(&scene).is_some());
+    becomes("the health server listens", || health(&scene).is_some());
     let before = scene.lbctl(&["dump", "--raw"]);
     for _ in 0..3 {
         thread::sleep(A_WHILE);
@@ -52,7 +53,7 @@ fn k1_adopted_state_serves_but_counts_as_healthy_only_once_it_is_synced() {
     }
     assert_eq!(scene.lbctl(&["dump", "--raw"]), before);
     api.resume().unwrap();
-    eventually("healthy", || health(&scene) == Some(200));
+    becomes("healthy", || health(&scene) == Some(200));
     for to in scene.addresses() {
         assert!(scene.untranslated(to), "{to} still works");
     }
@@ -68,7 +69,7 @@ fn k3_healthz_stays_200_through_an_outage() {
     // The last known state is in force: that is all a proxy can promise (rules J13 and K3).
     assert_eq!(health(&scene), Some(200));
     api.resume().unwrap();
-    eventually("the outage is over in the log", || {
+    becomes("the outage is over in the log", || {
         scene
             .proxy_output()
             .matches("following the Kubernetes API")

@@ -1,14 +1,12 @@
 //! A controller that ends, and a node that is cleaned up.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::{fs, time::Duration};
 
 use lb_integration::{
     agent::{dial::Dial, socket::Protocol},
+    patience::becomes,
     proxy::ProxyUnderTest,
-    scene::{CHANGE_LIMIT, Scene},
+    scene::Scene,
 };
 
 #[test]
@@ -50,15 +48,10 @@ fn cleanup_leaves_no_pin_and_no_program_and_a_start_brings_all_back() {
     for to in scene.addresses() {
         // Nothing routes the Service range: what is not translated fails. The kernel
         // detaches the programs of an unpinned link a moment later.
-        let deadline = Instant::now() + CHANGE_LIMIT;
-        loop {
-            let dial = Dial::tcp(to).timeout(Duration::from_millis(200));
-            let summary = scene.client.dial_many(&dial, 5).unwrap();
-            if summary.failed() == 5 {
-                break;
-            }
-            assert!(Instant::now() < deadline, "{summary:?}");
-        }
+        let dial = Dial::tcp(to).timeout(Duration::from_millis(200));
+        becomes("what is not translated fails", || {
+            scene.client.dial_many(&dial, 5).unwrap().failed() == 5
+        });
     }
     // TCP connections were translated once, when they were made.
     let answer = scene.client.ask(stream, "hostname").unwrap().unwrap();

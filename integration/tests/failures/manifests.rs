@@ -3,12 +3,11 @@
 use std::{fs, path::PathBuf, thread, time::Duration};
 
 use lb_integration::{
+    patience::becomes,
     proxy::{Source, lbctl},
     scene::Scene,
 };
 use serde_json::{Value, json};
-
-use super::start::wait_for;
 
 fn manifests(scene: &Scene) -> PathBuf {
     match scene.source() {
@@ -23,7 +22,7 @@ fn a_manifest_that_turns_bad_is_logged_and_its_last_good_version_stays() {
     let file = manifests(&scene).join("service.default.web.yaml");
     let good = fs::read_to_string(&file).unwrap();
     fs::write(&file, "kind: Service\nspec: [\n").unwrap();
-    wait_for("the warning", || {
+    becomes("the warning", || {
         let log = scene.proxy_output();
         log.contains("keeping the last good version")
             && log.contains("service.default.web.yaml")
@@ -36,7 +35,7 @@ fn a_manifest_that_turns_bad_is_logged_and_its_last_good_version_stays() {
     // A restart cannot know the last good version, and says so instead of guessing.
     fs::write(&file, good.replace("port: 80", "port: 81")).unwrap();
     let [moved, _] = scene.service.at(81);
-    wait_for("the new port", || {
+    becomes("the new port", || {
         lbctl(scene.cluster.node(0), &["list"])
             .unwrap()
             .contains(&moved.to_string())
@@ -169,7 +168,7 @@ fn hostile_values_neither_end_the_controller_nor_block_other_services() {
             &["list", "-n", "hostile", "--name", "many-endpoints"],
         )
     };
-    wait_for("the hostile Services", || big().unwrap().contains("20000"));
+    becomes("the hostile Services", || big().unwrap().contains("20000"));
     // The same at a start, beside the good Service.
     scene.withdraw(&["pod-1"]).unwrap();
     scene.reaches(&["pod-2"]).unwrap();
@@ -185,7 +184,7 @@ fn hostile_values_neither_end_the_controller_nor_block_other_services() {
     // And all of it goes again.
     fs::remove_file(directory.join("a-hostile.json")).unwrap();
     let dump = || lbctl(scene.cluster.node(0), &["dump", "--canonical"]).unwrap();
-    wait_for("the end of the hostile Services", || {
+    becomes("the end of the hostile Services", || {
         !dump().contains("hostile")
     });
     thread::sleep(Duration::from_millis(50));

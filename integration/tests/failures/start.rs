@@ -4,11 +4,10 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
 };
 
 use lb_ebpf::abi::ABI_VERSION;
-use lb_integration::binaries;
+use lb_integration::{binaries, patience::becomes};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 
 use super::stage::{Stage, assert_said};
@@ -194,7 +193,7 @@ fn programs_that_cannot_be_attached_exit_10_and_name_the_obstacle() {
     // The reason gone, the next start works.
     std::fs::remove_dir(&obstacle).unwrap();
     let mut controller = stage.spawn(stage.run(&[("--bpffs", &pins)]));
-    wait_for("the attachment", || obstacle.is_file());
+    becomes("the attachment", || obstacle.is_file());
     controller.kill();
 }
 
@@ -243,7 +242,7 @@ fn second_controllers_and_cleanups_beside_one_exit_7_until_it_ends() {
     let mut first = stage.spawn(run());
     let links = versioned(&pins).join("links/lb_connect6");
     let attached = || links.exists();
-    wait_for("the first controller", attached);
+    becomes("the first controller", attached);
     let words = ["another lb-controller", pins.to_str().unwrap()];
     stage.fails(run(), 7, &words);
     stage.fails(Stage::cleanup(&pins), 7, &words);
@@ -267,13 +266,4 @@ fn lbctl_where_nothing_is_programmed_exits_12() {
 /// The directory of this version below a pin directory.
 fn versioned(pins: &Path) -> PathBuf {
     pins.join(format!("abi{ABI_VERSION}"))
-}
-
-/// Waits until something is so, at most half a minute: machines may be busy.
-pub(crate) fn wait_for(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = std::time::Instant::now() + Duration::from_secs(30);
-    while !is_so() {
-        assert!(std::time::Instant::now() < deadline, "{what} is late");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }

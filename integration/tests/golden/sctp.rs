@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use lb_integration::PodNetwork;
+use lb_integration::{PodNetwork, patience::eventually};
 
 use crate::stage::{Policies, Stage, service};
 
@@ -31,9 +31,9 @@ fn m3_sctp_services_are_served_without_the_kernels_sctp() {
     let before = here(stage);
     let object = service(Policies::Cluster).port("sctp", 9, 9, "SCTP");
     stage.control_plane.apply(object.object()).unwrap();
-    let deadline = std::time::Instant::now() + lb_integration::client::CHANGE_LIMIT;
-    while !stage.lbctl(&["list"]).to_lowercase().contains("sctp") {
-        assert!(std::time::Instant::now() < deadline, "{}", stage.explain());
-    }
+    eventually("the Service's rows", || {
+        let listed = stage.lbctl(&["list"]).to_lowercase().contains("sctp");
+        listed.then_some(()).ok_or_else(|| stage.explain())
+    });
     assert_eq!(here(stage), before);
 }

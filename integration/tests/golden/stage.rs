@@ -4,16 +4,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use lb_integration::{
     Cluster, PodNetwork,
     agent::{dial::Dial, socket::Protocol},
-    client::{CHANGE_LIMIT, Client, tcp},
+    client::{Client, tcp},
     cluster::{Outside, Pod},
     objects::{ControlPlane, Objects},
+    patience::{CHANGE_LIMIT, wait},
     process::Process,
     proxy::{ProxyOptions, ProxyUnderTest, Source, lbctl},
     workload::{self, Service},
@@ -242,15 +242,14 @@ impl Stage {
         to: SocketAddr,
         wanted: &BTreeSet<String>,
     ) -> BTreeMap<String, SeenAs> {
-        let deadline = Instant::now() + CHANGE_LIMIT;
-        loop {
-            let seen = self.once(place, to);
-            let names: BTreeSet<_> = seen.keys().cloned().collect();
-            if names == *wanted || Instant::now() > deadline {
-                return seen;
-            }
-            thread::sleep(Duration::from_millis(30));
-        }
+        let mut seen = BTreeMap::new();
+        // Whoever answers instead is the caller's to judge.
+        let _late = wait(CHANGE_LIMIT, || {
+            seen = self.once(place, to);
+            let right = seen.keys().eq(wanted);
+            right.then_some(()).ok_or_else(String::new)
+        });
+        seen
     }
 
     fn once(&mut self, place: Place, to: SocketAddr) -> BTreeMap<String, SeenAs> {

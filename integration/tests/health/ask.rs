@@ -1,13 +1,8 @@
 //! HTTP requests by processes of pods, hosts and outside, hooks included.
 
-use std::{
-    net::SocketAddr,
-    process::Command,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, process::Command, time::Duration};
 
-use lb_integration::process::Placement;
+use lb_integration::{patience::wait, process::Placement};
 
 /// What comes of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,10 +70,8 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     eventually_or(|| is_so().then_some(()).ok_or_else(String::new), what);
 }
 
-fn eventually_or(mut attempt: impl FnMut() -> Result<(), String>, what: &str) {
-    let deadline = Instant::now() + Duration::from_secs(90);
-    while let Err(instead) = attempt() {
-        assert!(Instant::now() < deadline, "{what} is late: {instead}");
-        thread::sleep(Duration::from_millis(50));
+fn eventually_or(attempt: impl FnMut() -> Result<(), String>, what: &str) {
+    if let Err(late) = wait(Duration::from_secs(90), attempt) {
+        panic!("{what}: {late}");
     }
 }

@@ -4,8 +4,7 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use lb_integration::{
@@ -14,8 +13,9 @@ use lb_integration::{
         dial::{Dial, Dialed},
         socket::ErrorKind,
     },
-    client::{CHANGE_LIMIT, Client},
+    client::Client,
     cluster::CniRules,
+    patience::eventually,
     workload::Service,
 };
 
@@ -109,9 +109,9 @@ impl fmt::Display for Row {
 
 /// Checks rows until all are right or the proxy has had its time, and reports all that are wrong.
 fn hold(user: &mut Client, heading: &str, mut rows: Vec<Row>) {
-    let mut deadline = None;
     let total = rows.len();
-    loop {
+    // Refusals may make a round long: what was wrong in it is asked again.
+    eventually(heading, || {
         let mut wrong = Vec::new();
         rows.retain(|row| match row.check(user) {
             Ok(()) => false,
@@ -120,19 +120,10 @@ fn hold(user: &mut Client, heading: &str, mut rows: Vec<Row>) {
                 true
             }
         });
-        if rows.is_empty() {
-            return;
-        }
-        // Refusals may make the first round long: what was wrong in it is asked again.
-        let deadline = *deadline.get_or_insert_with(|| Instant::now() + CHANGE_LIMIT);
-        assert!(
-            Instant::now() < deadline,
-            "{heading}: {} of {total} rows are wrong\n{}",
-            wrong.len(),
-            wrong.join("\n")
-        );
-        thread::sleep(Duration::from_millis(30));
-    }
+        let (count, list) = (wrong.len(), wrong.join("\n"));
+        let told = || format!("{count} of {total} rows are wrong\n{list}");
+        rows.is_empty().then_some(()).ok_or_else(told)
+    });
 }
 
 /// How long a refusal by ICMP may take: one that arrives while connect() holds the socket, Linux

@@ -2,8 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crate::{
@@ -12,6 +11,7 @@ use crate::{
         case::cases,
         scenario::{Client, Scenario, udp, with_port},
     },
+    patience::eventually,
 };
 
 cases! {
@@ -36,19 +36,14 @@ cases! {
 /// Sends from one port, a new socket each time, until `name` answers. Upstream's client is a loop
 /// of `nc -u -w5 -p 12345`.
 fn answers(client: &mut Client, dial: &Dial, name: &str) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
+    eventually(&format!("{name} should answer {dial:?}"), || {
         let dialed = client.dial(dial);
-        if dialed.reply.as_deref() == Some(name) {
-            assert_eq!(dialed.peer, Some(dial.expected_peer()));
-            return;
+        if dialed.reply.as_deref() != Some(name) {
+            return Err(format!("{:?}, {:?}", dialed.reply, dialed.error));
         }
-        assert!(
-            Instant::now() < deadline,
-            "{name} did not answer {dial:?}: {dialed:?}"
-        );
-        thread::sleep(Duration::from_millis(50));
-    }
+        assert_eq!(dialed.peer, Some(dial.expected_peer()));
+        Ok(())
+    });
 }
 
 /// The client with this source port at addresses of a Service, before anything serves, when
