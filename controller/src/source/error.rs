@@ -38,6 +38,13 @@ pub enum SourceError {
     },
 }
 
+impl SourceError {
+    /// Whether something is not there.
+    pub(super) fn is_absence(&self) -> bool {
+        matches!(self, Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
 /// What is wrong with a manifest, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("document {document}{}: {message}", line.map(|line| format!(", line {line}")).unwrap_or_default())]

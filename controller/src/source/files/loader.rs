@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::{
     super::{BATCH, ManifestError, SourceError},
     manifest,
-    scan::{Stamp, scan, unreadable},
+    scan::{Stamp, scan, unless_gone, unreadable},
 };
 use crate::{
     convert::Converter,
@@ -68,14 +68,17 @@ impl Loader {
             let mut objects = BTreeSet::new();
             let mut batch = Vec::with_capacity(BATCH);
             let events = self.events.clone();
-            self.read(&path, &mut |event| {
+            let read = self.read(&path, &mut |event| {
                 objects.extend(Object::of(&event));
                 batch.push(event);
                 if batch.len() == BATCH {
                     let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH));
                     _ = events.blocking_send(full);
                 }
-            })?;
+            });
+            if unless_gone(read)?.is_none() {
+                continue;
+            }
             self.send(batch);
             self.files.insert(
                 path,
@@ -148,10 +151,15 @@ impl Loader {
         !self.root_failed && self.files.values().all(|file| !file.broken)
     }
 
-    /// The events of a changed file; `None` if its last good version stays in force.
+    /// The events of a changed file; `None` if its last good version stays in force, or if it has
+    /// just gone, which the next look will see.
     fn reread(&mut self, path: &Path, stamp: Stamp) -> Option<Vec<Event>> {
         let mut events = Vec::new();
-        let mut result = self.read(path, &mut |event| events.push(event));
+        let mut result = match unless_gone(self.read(path, &mut |event| events.push(event))) {
+            Ok(None) => return None,
+            Ok(Some(())) => Ok(()),
+            Err(error) => Err(error),
+        };
         let file = self.files.entry(path.to_owned()).or_insert_with(|| Loaded {
             stamp,
             objects: BTreeSet::new(),

@@ -37,7 +37,8 @@ impl Stamp {
 ///
 /// In a directory these are the files whose names end in `.yaml`, `.yml` or `.json`;
 /// hidden files and directories are not entered: editors keep their copies, and
-/// ConfigMap volumes their versions, in such. Symbolic links are followed to files.
+/// ConfigMap volumes their versions, in such. Symbolic links are followed to files. What goes
+/// while it is looked at is left out.
 pub(super) fn scan(root: &Path) -> Result<BTreeMap<PathBuf, Stamp>, SourceError> {
     let mut found = BTreeMap::new();
     let metadata = fs::metadata(root).map_err(unreadable(root))?;
@@ -55,26 +56,41 @@ fn scan_directory(
 ) -> Result<(), SourceError> {
     for entry in fs::read_dir(directory).map_err(unreadable(directory))? {
         let entry = entry.map_err(unreadable(directory))?;
-        let path = entry.path();
         if entry.file_name().as_encoded_bytes().starts_with(b".") {
             continue;
         }
-        let file_type = entry.file_type().map_err(unreadable(&path))?;
-        if file_type.is_dir() {
-            scan_directory(&path, found)?;
-        } else if is_manifest(&path) {
-            match fs::metadata(&path) {
-                Ok(metadata) if metadata.is_file() => {
-                    found.insert(path, Stamp::of(&metadata));
-                }
-                // A link to a directory, a pipe, or gone since the directory was read.
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(unreadable(&path)(error)),
-            }
+        unless_gone(scan_entry(&entry, found))?;
+    }
+    Ok(())
+}
+
+fn scan_entry(
+    entry: &fs::DirEntry,
+    found: &mut BTreeMap<PathBuf, Stamp>,
+) -> Result<(), SourceError> {
+    let path = entry.path();
+    let file_type = entry.file_type().map_err(unreadable(&path))?;
+    if file_type.is_dir() {
+        return scan_directory(&path, found);
+    }
+    if is_manifest(&path) {
+        let metadata = fs::metadata(&path).map_err(unreadable(&path))?;
+        // Not a link to a directory, and not a pipe.
+        if metadata.is_file() {
+            found.insert(path, Stamp::of(&metadata));
         }
     }
     Ok(())
+}
+
+/// Nothing, where something has gone since its directory was read: its removal is a change of its
+/// own.
+pub(super) fn unless_gone<T>(result: Result<T, SourceError>) -> Result<Option<T>, SourceError> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.is_absence() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn is_manifest(path: &Path) -> bool {

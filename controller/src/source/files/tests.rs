@@ -1,6 +1,15 @@
 //! The source as a whole, on real files that really change.
 
-use std::{fs, time::Duration};
+use std::{
+    collections::HashSet,
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use tempfile::TempDir;
 use tokio::{task::JoinHandle, time::timeout};
@@ -240,6 +249,63 @@ async fn of_two_definitions_the_last_by_path_counts_whatever_changes() {
     fs::remove_file(files.path().join("2.yaml")).unwrap();
     running.until(&[("a", "10.0.0.3"), ("m", "10.0.1.1")]).await;
     running.stop().await;
+}
+
+/// A file and a directory that come and go, each at once, until this is dropped.
+struct Churn(Arc<AtomicBool>, Option<thread::JoinHandle<()>>);
+
+impl Churn {
+    fn below(root: &Path) -> Self {
+        let (going, root) = (Arc::new(AtomicBool::new(true)), root.to_owned());
+        let goes_on = Arc::clone(&going);
+        let outside = tempfile::tempdir().unwrap();
+        let staged = ["lone.yaml", "many"].map(|name| outside.path().join(name));
+        fs::write(&staged[0], service("churn", "10.0.0.9")).unwrap();
+        fs::create_dir(&staged[1]).unwrap();
+        for number in 0..20 {
+            let file = staged[1].join(format!("{number}.yaml"));
+            fs::write(file, service("churn", "10.0.0.9")).unwrap();
+        }
+        let work = move || {
+            while goes_on.load(Ordering::Relaxed) {
+                for staged in &staged {
+                    let path = root.join(staged.file_name().unwrap());
+                    fs::rename(staged, &path).unwrap();
+                    thread::yield_now();
+                    fs::rename(&path, staged).unwrap();
+                }
+            }
+            drop(outside);
+        };
+        Self(going, Some(thread::spawn(work)))
+    }
+}
+
+impl Drop for Churn {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+        self.1.take().unwrap().join().unwrap();
+    }
+}
+
+#[test]
+fn files_that_go_while_they_are_looked_at_are_no_failure() {
+    let files = directory(&[("steady.yaml", &service("steady", "10.0.0.1"))]);
+    let churn = Churn::below(files.path());
+    for _ in 0..200 {
+        let (sender, mut events) = mpsc::channel(4096);
+        let mut loader = Loader::new(files.path().to_owned(), "node-1", sender);
+        loader.load().unwrap();
+        loader.refresh(&HashSet::new());
+        assert_eq!(loader.take_failure(), None);
+        let mut store = Store::new();
+        while let Ok(batch) = events.try_recv() {
+            batch.into_iter().for_each(|event| store.apply(event));
+        }
+        let names: Vec<_> = store.services().map(|s| &*s.0.name).collect();
+        assert!(names.contains(&"steady"), "{names:?}");
+    }
+    drop(churn);
 }
 
 #[tokio::test]
