@@ -152,6 +152,19 @@ pub struct Run {
     /// otherwise they are left to routing. ICMP is left to routing in any case.
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
     pub reject_undefined_ports: bool,
+    /// Give all connections to ClusterIPs an address of this node as source, as kube-proxy's
+    /// masqueradeAll does: for pod networks that do not bring replies back by themselves. Those
+    /// of pods are then translated packet by packet instead of once at their sockets.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        default_value_t = false,
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub masquerade_all: bool,
     /// Do not enter network namespaces to destroy UDP sockets of gone backends; send
     /// them an ICMP port-unreachable instead.
     #[arg(long)]
@@ -204,6 +217,7 @@ impl Run {
             forwarding: self.forwarding_mode,
             external_ips: self.external_ips,
             reject_undefined_ports: self.reject_undefined_ports,
+            masquerade_all: self.masquerade_all,
         }
     }
 

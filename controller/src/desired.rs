@@ -85,7 +85,7 @@ pub struct DesiredFrontend {
     /// If that set is empty: drop silently (rule C12) instead of refusing (rule C11).
     pub drop_when_empty: bool,
     /// Those of `FrontendFlags` that do not depend on the set: `EXTERNAL_DIFFERS`,
-    /// `SOURCE_RANGES`, `DSR`.
+    /// `SOURCE_RANGES`, `DSR`, `MASQUERADE`.
     pub flags: u32,
 }
 

@@ -129,6 +129,8 @@ pub struct Settings {
     pub external_ips: bool,
     /// Whether rule E3 holds.
     pub reject_undefined_ports: bool,
+    /// Whether all clients of ClusterIPs are masqueraded (rule G4).
+    pub masquerade_all: bool,
 }
 
 impl Default for Settings {
@@ -137,6 +139,7 @@ impl Default for Settings {
             forwarding: ForwardingMode::Snat,
             external_ips: true,
             reject_undefined_ports: true,
+            masquerade_all: false,
         }
     }
 }

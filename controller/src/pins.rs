@@ -1,12 +1,12 @@
 //! Where state is pinned, and how it is found again.
 //!
 //! ```text
-//! ROOT/abi3/7/SERVICES …              the maps of epoch 7
-//! ROOT/abi3/links/lb_connect4 …       the attachments at the cgroup, one a program
-//! ROOT/abi3/links/lb_ingress-tcx@3 …  the attachments at devices: how, and the ifindex
+//! ROOT/abi4/7/SERVICES …              the maps of epoch 7
+//! ROOT/abi4/links/lb_connect4 …       the attachments at the cgroup, one a program
+//! ROOT/abi4/links/lb_ingress-tcx@3 …  the attachments at devices: how, and the ifindex
 //! ```
 //!
-//! ROOT/abi3/reasons/3                 why not everything is attached there
+//! ROOT/abi4/reasons/3                 why not everything is attached there
 //!
 //! A classic TC filter is no link and stays without a pin: what is pinned in its place is
 //! its program, so that it is known that the filter exists.

@@ -43,7 +43,7 @@ pub use socket::{FoundSocket, GONE_BACKENDS, SocketLayout};
 pub use status::{Collected, Name, Status, StatusFlags};
 
 /// Version of everything in this module; part of the pin directory's name.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Number of 64-bit words in the `FILTER` map: 2^20 bits, 128 KiB.
 ///

@@ -60,6 +60,8 @@ faults! {
     NoHairpin,
     /// Rule G3: the client's own port is used towards a remote backend.
     OwnPortKept,
+    /// Rule G4: a frontend that masquerades all its clients keeps the source of some.
+    MasqueradeAllIgnored,
     /// Rule G5: packets that are only passing through open flows.
     TransitTranslated,
     /// Rule G6: packets of backends are sent on as they are.

@@ -120,7 +120,9 @@ pub fn open<P: Packet, T: PacketTables + Conntrack>(
     let Some(choice) = choose(packet, tables, key, &service) else {
         return no_backend::<P, T>(tables, &service);
     };
-    let ports = match path(packet, tables, scratch, &choice.backend, dsr) {
+    let masquerade = service.flags & FrontendFlags::MASQUERADE != 0;
+    let rewrites = Rewrites { dsr, masquerade };
+    let ports = match path(packet, tables, scratch, &choice.backend, rewrites) {
         Ok(ports) => ports,
         Err(refusal) => return refusal,
     };
@@ -206,6 +208,15 @@ fn no_backend<P: Packet, T: PacketTables>(tables: &T, service: &ServiceEntry) ->
     }
 }
 
+/// What the service asks of its flows.
+#[derive(Clone, Copy)]
+struct Rewrites {
+    /// Its remote backends answer directly.
+    dsr: bool,
+    /// All of them get an address of this node as source.
+    masquerade: bool,
+}
+
 /// Through the stack, past it, or encapsulated (see [`ConntrackFlags`]): fills flags, source
 /// and next hop of the record in the scratch.
 #[inline(always)]
@@ -214,16 +225,18 @@ fn path<P: Packet, T: PacketTables>(
     tables: &T,
     scratch: &mut Scratch,
     backend: &BackendEntry,
-    dsr: bool,
+    rewrites: Rewrites,
 ) -> Result<Ports, Opened> {
     let (key, entry) = (&scratch.parsed.key, &mut scratch.entry);
     entry.through_stack(key);
-    let hairpin = backend.addr == key.src && !on(Fault::NoHairpin);
+    // Rules G2, G4.
+    let masquerade = backend.addr == key.src && !on(Fault::NoHairpin)
+        || rewrites.masquerade && !on(Fault::MasqueradeAllIgnored);
     let local = backend.has(BackendFlags::LOCAL);
     // The stack takes packets of pods to any backend, and those from outside to backends
     // of this node; it keeps their source.
     let pod = P::PLACE.pod_facing && !on(Fault::PodsMasqueraded);
-    if !hairpin && !P::PLACE.egress && (local || pod) {
+    if !masquerade && !P::PLACE.egress && (local || pod) {
         return Ok(Ports::OWN);
     }
     let query = Query {
@@ -247,7 +260,7 @@ fn path<P: Packet, T: PacketTables>(
     let Some(device) = tables.device(entry.hop.ifindex) else {
         return Err(Opened::Drop(PacketEvent::NoRoute, 0));
     };
-    if !hairpin && device.class == DeviceClass::PodFacing as u32 {
+    if !masquerade && device.class == DeviceClass::PodFacing as u32 {
         entry.through_stack(key);
         return Ok(Ports::OWN);
     }
@@ -266,7 +279,7 @@ fn path<P: Packet, T: PacketTables>(
     if entry.src.is_unspecified() || config.snat_count == 0 {
         return Err(Opened::Drop(PacketEvent::NoRoute, 0));
     }
-    if dsr && !hairpin && device.flags & DeviceFlags::TUNNEL == 0 {
+    if rewrites.dsr && !masquerade && device.flags & DeviceFlags::TUNNEL == 0 {
         entry.flags =
             ConntrackFlags::INITIATOR | ConntrackFlags::ENCAPSULATE | ConntrackFlags::ONE_WAY;
         return Ok(Ports::OWN);

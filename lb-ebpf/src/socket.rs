@@ -173,6 +173,8 @@ pub fn release<T: Tables, C: Socket>(tables: &T, ctx: &C) {
 /// The service that a socket dials. Where the source decides, the packet path does: no source
 /// address exists yet. So with source ranges (rule E30), and with two scopes if it is not the
 /// device that tells pods from others (rule F9); the host's own are always internal (rule F2).
+/// Where the source is to be replaced (rule G4) the packet path does, too; the host's own are what
+/// it would be replaced with.
 #[inline(always)]
 fn service_of<T: Tables, C: Environment>(
     tables: &T,
@@ -182,12 +184,12 @@ fn service_of<T: Tables, C: Environment>(
     let Some(service) = select::lookup(tables, key, || Some(ctx.netns_cookie())) else {
         return Err(undefined(tables, key));
     };
-    let restricted = service.flags & FrontendFlags::SOURCE_RANGES != 0;
-    let judged = restricted && !on(Fault::SocketsSkipRanges)
-        || service.flags & FrontendFlags::EXTERNAL_DIFFERS != 0
-            && tables.local_by_source()
+    let has = |flag: u32| service.flags & flag != 0;
+    let of_packets = has(FrontendFlags::SOURCE_RANGES) && !on(Fault::SocketsSkipRanges)
+        || (has(FrontendFlags::MASQUERADE)
+            || has(FrontendFlags::EXTERNAL_DIFFERS) && tables.local_by_source())
             && ctx.netns_cookie() != tables.host_netns();
-    if judged {
+    if of_packets {
         Err(Verdict::Pass)
     } else {
         Ok(service)

@@ -108,8 +108,13 @@ impl Reach<'_> {
                 flags,
             };
             if kind == FrontendKind::ClusterIp {
+                let flags = if self.settings.masquerade_all {
+                    FrontendFlags::MASQUERADE
+                } else {
+                    0
+                };
                 // The internal policy counts for every client (rules C10, F6, F7).
-                frontends.push(entry(Scope::Internal, self.service.internal_policy, 0));
+                frontends.push(entry(Scope::Internal, self.service.internal_policy, flags));
                 continue;
             }
             let mut flags = 0;

@@ -310,10 +310,11 @@ fn vip(key: &FrontendKey) -> String {
 }
 
 fn frontend(key: &FrontendKey, entry: &ServiceEntry) -> Frontend {
-    const FLAGS: [(u32, &str); 3] = [
+    const FLAGS: [(u32, &str); 4] = [
         (FrontendFlags::EXTERNAL_DIFFERS, "external-differs"),
         (FrontendFlags::SOURCE_RANGES, "source-ranges"),
         (FrontendFlags::DSR, "dsr"),
+        (FrontendFlags::MASQUERADE, "masquerade"),
     ];
     Frontend {
         address: key.addr.to_ip(),

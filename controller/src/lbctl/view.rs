@@ -107,6 +107,8 @@ pub struct Frontend {
     pub external_differs: bool,
     /// Only the service port's source ranges are admitted.
     pub restricted: bool,
+    /// Backends see an address of this node, whoever the client is (rule G4).
+    pub masquerade: bool,
     /// Of packets from outside to backends on other nodes: `snat` or `dsr`; null for a
     /// ClusterIP.
     pub forwarding: Option<&'static str>,

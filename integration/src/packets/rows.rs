@@ -10,6 +10,7 @@ mod inside;
 mod lifecycle;
 mod limits;
 mod malformed;
+mod masquerade;
 mod opening;
 mod ports;
 mod proving;
@@ -27,6 +28,7 @@ pub fn all() -> Vec<Row> {
         opening::ROWS,
         headers::ROWS,
         inside::ROWS,
+        masquerade::ROWS,
         proving::ROWS,
         lifecycle::ROWS,
         ports::ROWS,

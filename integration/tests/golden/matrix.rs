@@ -110,6 +110,15 @@ const POD_UNDETECTED: Row = [
     AT_POD,
 ];
 
+/// A row with these cells for ClusterIPs instead: with masqueradeAll all that come by packet are
+/// masqueraded there, and nothing changes elsewhere (rule G4).
+const fn masqueraded(mut row: Row) -> Row {
+    row[0] = same(All, Yes);
+    row[3] = same(All, Yes);
+    row[6] = same(Local, Yes);
+    row
+}
+
 const COLUMNS: [Address; 3] = [Address::ClusterIp, Address::NodePort, Address::LoadBalancer];
 
 fn check(stage: &mut Stage, place: Place, row: &Row) -> Vec<String> {
@@ -180,6 +189,23 @@ fn loopback_holds(stage: &mut Stage) {
             let own = seen.values().all(|source| *source == SeenAs::Own);
             assert!(seen.len() == 2 && own, "{policies:?} {to}: {seen:?}");
         }
+    }
+}
+
+#[test]
+fn g4_masquerade_all_hides_clients_of_cluster_ips_behind_the_node() {
+    let rows = [
+        (Place::Pod, &masqueraded(POD)),
+        (Place::PodWithoutHooks, &masqueraded(POD)),
+        (Place::Node, &NODE),
+        (Place::Outside, &masqueraded(OUTSIDE)),
+    ];
+    for network in [PodNetwork::Routed, PodNetwork::Bridged] {
+        let mut stage = Stage::new(network, &["--masquerade-all"]);
+        holds(&mut stage, &rows);
+        let listed = stage.lbctl(&["list", "--by-service"]);
+        let entry = "10.96.1.1:80/TCP        ClusterIP     table of 211, masqueraded\n";
+        assert!(listed.contains(entry), "{listed}");
     }
 }
 

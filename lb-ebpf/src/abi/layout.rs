@@ -207,6 +207,7 @@ fn constants() -> Vec<(&'static str, u64)> {
         FrontendFlags::EXTERNAL_DIFFERS,
         FrontendFlags::SOURCE_RANGES,
         FrontendFlags::DSR,
+        FrontendFlags::MASQUERADE,
         FrontendKind::ClusterIp,
         FrontendKind::NodePort,
         FrontendKind::ExternalIp,

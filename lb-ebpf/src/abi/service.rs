@@ -191,6 +191,10 @@ impl FrontendFlags {
     /// Packets from outside to a remote backend are sent on encapsulated, and the backend's
     /// node answers directly (DSR).
     pub const DSR: u32 = 1 << 7;
+    /// Packets get an address of this node as source, wherever the backend is (rule G4). Sockets
+    /// of pods leave such a frontend to the packet path: what a socket sends has no other source
+    /// than its own.
+    pub const MASQUERADE: u32 = 1 << 8;
 }
 
 /// Kind of a frontend.

@@ -61,6 +61,22 @@ fn a_frontend_with_source_ranges_is_left_to_the_packet_path() {
 }
 
 #[test]
+fn g4_pods_leave_a_masquerading_frontend_to_the_packet_path_and_the_host_does_not() {
+    let mut world = World::default();
+    world.serve(1, tcp(VIP), &TWO);
+    world.program(1, tcp(VIP), &[0, 1], FrontendFlags::MASQUERADE, 0);
+    let verdict = |netns| {
+        let sock = Sock::new().of_netns(netns);
+        socket::connect(&world, &sock, &tcp(VIP))
+    };
+    let pod = verdict(super::world::HOST_NETNS + 1);
+    assert_eq!(pod, Verdict::Pass);
+    assert_eq!(world.count(1, Opened), 0);
+    let host = verdict(super::world::HOST_NETNS);
+    assert!(matches!(host, Verdict::Translate(..)), "{host:?}");
+}
+
+#[test]
 fn vip_translates_to_each_backend_equally_often() {
     for count in [2, 3, 7] {
         let hosts: Vec<String> = (1..=count).map(|host| format!("10.1.0.{host}")).collect();

@@ -137,6 +137,21 @@ fn a13_external_ips_can_be_switched_off() {
 }
 
 #[test]
+fn g4_with_masquerade_all_cluster_ips_and_nothing_else_masquerade() {
+    let all = Settings {
+        masquerade_all: true,
+        ..Settings::default()
+    };
+    for port in of_with(&everything(TrafficPolicy::Local), &node(None), all) {
+        for frontend in &port.frontends {
+            let masquerades = frontend.flags & FrontendFlags::MASQUERADE != 0;
+            let is_cluster_ip = frontend.kind == FrontendKind::ClusterIp;
+            assert_eq!(masquerades, is_cluster_ip, "{frontend:?}");
+        }
+    }
+}
+
+#[test]
 fn f1_f2_f3_external_policy_local_counts_for_packets_from_outside_only() {
     let [v4, _] = &of(&everything(TrafficPolicy::Local))[..] else {
         panic!("two families")

@@ -245,7 +245,7 @@ fn sources(port: &ServicePort) -> Option<String> {
     })
 }
 
-/// For whom the entry is, where there are two; whether sources are restricted; how
+/// For whom the entry is, where there are two; whether sources are restricted, or replaced; how
 /// packets go on to other nodes.
 fn notes(frontend: &Frontend) -> impl Iterator<Item = &'static str> {
     let scope = match (frontend.external_differs, frontend.scope) {
@@ -254,10 +254,13 @@ fn notes(frontend: &Frontend) -> impl Iterator<Item = &'static str> {
         _ => None,
     };
     let restricted = frontend.restricted.then_some("restricted");
+    let masquerade = frontend.masquerade.then_some("masqueraded");
     let forwarding = frontend
         .forwarding
         .filter(|forwarding| *forwarding == "dsr");
-    [scope, restricted, forwarding].into_iter().flatten()
+    [scope, restricted, masquerade, forwarding]
+        .into_iter()
+        .flatten()
 }
 
 fn frontend_cells(frontend: &Frontend) -> Vec<Cell> {

@@ -196,6 +196,7 @@ fn frontend(key: &FrontendKey, entry: &ServiceEntry) -> Frontend {
         scope: words::scope(key.scope),
         external_differs: has(FrontendFlags::EXTERNAL_DIFFERS),
         restricted: has(FrontendFlags::SOURCE_RANGES),
+        masquerade: has(FrontendFlags::MASQUERADE),
         forwarding: (FrontendKind::from_flags(entry.flags) != Some(FrontendKind::ClusterIp))
             .then(|| words::forwarding(has(FrontendFlags::DSR))),
         policy: words::policy(has(FrontendFlags::LOCAL_SET)),

@@ -300,7 +300,9 @@ fn files_that_go_while_they_are_looked_at_are_no_failure() {
         assert_eq!(loader.take_failure(), None);
         let mut store = Store::new();
         while let Ok(batch) = events.try_recv() {
-            batch.into_iter().for_each(|event| store.apply(event));
+            for event in batch {
+                store.apply(event);
+            }
         }
         let names: Vec<_> = store.services().map(|s| &*s.0.name).collect();
         assert!(names.contains(&"steady"), "{names:?}");
