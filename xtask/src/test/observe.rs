@@ -111,12 +111,11 @@ impl Failure {
     }
 
     fn ends(&mut self) {
-        let mut text = std::mem::take(&mut self.text).trim_end().to_owned();
-        let left_out = self.lines.saturating_sub(LINES);
-        self.lines = 0;
-        if left_out > 0 {
-            text.push_str(&format!("\n… and {left_out} lines more, above"));
-        }
+        let text = std::mem::take(&mut self.text);
+        let text = match std::mem::take(&mut self.lines).saturating_sub(LINES) {
+            0 => text.trim_end().to_owned(),
+            left_out => format!("{text}… and {left_out} lines more, above"),
+        };
         if !text.is_empty() {
             // The receiver outlives the threads.
             let _ = self.report.send(Seen::Failure(text));
