@@ -148,6 +148,7 @@ fn pseudo_sum(ip: &IpHeader, len: u16, protocol: u8) -> u32 {
 /// An IP header from the packet's destination to its source, over the old one.
 #[inline(always)]
 fn set_ip<P: Packet>(packet: &mut P, ip: &IpHeader, len: u16, protocol: u8) -> bool {
+    let len = usize::from(len);
     if ip.v4 {
         packet.set_words(ETHERNET, ipv4(ip.dst, ip.src, len, protocol))
     } else {
@@ -157,8 +158,8 @@ fn set_ip<P: Packet>(packet: &mut P, ip: &IpHeader, len: u16, protocol: u8) -> b
 
 /// An IPv4 header; `len` is what follows it. Not to be fragmented.
 #[inline(always)]
-pub(crate) fn ipv4(src: Addr, dst: Addr, len: u16, protocol: u8) -> [u32; 5] {
-    let [a, b] = (len + 20).to_be_bytes();
+pub(crate) fn ipv4(src: Addr, dst: Addr, len: usize, protocol: u8) -> [u32; 5] {
+    let [a, b] = statable(len + 20).to_be_bytes();
     let words = [
         u32::from_ne_bytes([0x45, 0, a, b]),
         u32::from_ne_bytes([0, 0, 0x40, 0]),
@@ -177,12 +178,22 @@ pub(crate) fn ipv4(src: Addr, dst: Addr, len: u16, protocol: u8) -> [u32; 5] {
 
 /// An IPv6 header; `len` is what follows it.
 #[inline(always)]
-pub(crate) fn ipv6(src: Addr, dst: Addr, len: u16, protocol: u8) -> [u32; 10] {
+pub(crate) fn ipv6(src: Addr, dst: Addr, len: usize, protocol: u8) -> [u32; 10] {
     let ([c, d, e, f], [g, h, i, j]) = (src.words(), dst.words());
-    let [a, b] = len.to_be_bytes();
+    let [a, b] = statable(len).to_be_bytes();
     let first = u32::from_ne_bytes([0x60, 0, 0, 0]);
     let second = u32::from_ne_bytes([a, b, protocol, HOPS]);
     [first, second, c, d, e, f, g, h, i, j]
+}
+
+/// A length as a header states it: 0 if it does not fit, as of merged segments.
+#[inline(always)]
+const fn statable(len: usize) -> u16 {
+    if len <= u16::MAX as usize {
+        len as u16
+    } else {
+        0
+    }
 }
 
 /// Transport words that an error embeds: TCP's reach to its checksum field.
@@ -230,7 +241,7 @@ fn icmp<P: Packet>(packet: &mut P, parsed: &Parsed, answer: Answer) -> bool {
     sum = checksum::add(sum, transport);
     let [c, d] = (!checksum::fold(sum)).to_ne_bytes();
     let embedded = ip.header_len() + embedded_words(parsed) * 4;
-    let outer = ipv4(ip.dst, ip.src, 8 + embedded as u16, number::ICMP);
+    let outer = ipv4(ip.dst, ip.src, 8 + embedded, number::ICMP);
     packet.truncate(ip.at + embedded)
         && packet.push_front(
             [
@@ -276,8 +287,8 @@ fn icmpv6<P: Packet>(packet: &mut P, parsed: &Parsed, answer: Answer) -> bool {
         return false;
     };
     let embedded = ip.header_len() + embedded_words(parsed) * 4;
-    let len = 8 + embedded as u16;
-    let mut sum = pseudo_sum(ip, len, number::ICMPV6);
+    let len = 8 + embedded;
+    let mut sum = pseudo_sum(ip, len as u16, number::ICMPV6);
     sum = checksum::add(sum, u32::from_ne_bytes([kind, code, 0, 0]));
     sum = checksum::add(sum, mtu.to_be());
     sum = checksum::add(sum, checksum::add(header, transport));

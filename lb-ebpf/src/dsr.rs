@@ -16,10 +16,11 @@ use crate::{
     conntrack::{self, Outcome, Scratch},
     fault::{Fault, on},
     nat,
-    open::{self, Opened, Ports},
+    open::{self, Opened},
     packet::{Packet, Verdict},
     parse::{Parsed, Upper, number, tcp},
     pipeline::{self, Step},
+    ports::Ports,
     select::{self, Choice},
     tables::{Conntrack, PacketTables},
 };
@@ -45,11 +46,11 @@ pub(crate) fn encapsulate<P: Packet>(
     if !nat::set_addresses(packet, ip, ip.src, ip.dst, 1) {
         return false;
     }
-    let len = ip.len as u16;
+    let (src, dst) = (entry.src, entry.dst);
     if ip.v4 {
-        packet.push_front(answer::ipv4(entry.src, entry.dst, len, number::IPV4), true)
+        packet.push_front(answer::ipv4(src, dst, ip.len, number::IPV4), true)
     } else {
-        packet.push_front(answer::ipv6(entry.src, entry.dst, len, number::IPV6), true)
+        packet.push_front(answer::ipv6(src, dst, ip.len, number::IPV6), true)
     }
 }
 

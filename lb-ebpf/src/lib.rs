@@ -9,7 +9,7 @@
 //! program may make), [`select`] (frontend → backend), [`socket`] (the path of the socket
 //! hooks, top to bottom); for packets: [`packet`] (what a hook can do), [`parse`],
 //! [`pipeline`] (the packet path, top to bottom), [`conntrack`] (flows that exist),
-//! [`open`] (flows that are made), [`dsr`], [`nat`] (rewriting), [`answer`] (refusals and
+//! [`open`] (flows that are made; `ports`, the source ports that they get), [`dsr`], [`nat`] (rewriting), [`answer`] (refusals and
 //! ICMP errors of our own).
 //!
 //! Invariants:
@@ -41,6 +41,7 @@ pub mod open;
 pub mod packet;
 pub mod parse;
 pub mod pipeline;
+mod ports;
 pub mod route;
 pub mod select;
 pub mod socket;

@@ -1,8 +1,10 @@
 //! Bytes → tuple: the only place that knows header layouts.
 #![forbid(unsafe_code)]
 
+mod upper;
+
 use crate::{
-    abi::{Addr, ConntrackKey, FragmentKey, Port, Protocol},
+    abi::{Addr, ConntrackKey, FragmentKey},
     fault::{Fault, on},
     packet::Packet,
 };
@@ -54,7 +56,7 @@ pub struct IpHeader {
     pub protocol: u8,
     /// TTL or hop limit.
     pub hop_limit: u8,
-    /// Bytes from the start of this header, as the header says.
+    /// Bytes from the start of this header, as the header says if it can.
     pub len: usize,
     /// Its place in a fragmented datagram.
     pub fragment: Fragment,
@@ -266,7 +268,7 @@ pub fn parse<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), NotOurs> 
         parsed.outer.dst = outer.dst;
         ip(packet, v4, at, &mut parsed.ip)?;
     }
-    upper(packet, parsed)
+    upper::upper(packet, parsed)
 }
 
 const fn is_tunnel(ip: &IpHeader) -> bool {
@@ -282,12 +284,24 @@ fn ip<P: Packet>(packet: &P, v4: bool, at: usize, ip: &mut IpHeader) -> Result<(
     }
 }
 
+/// Bytes from `at` to the end of the datagram. Merged segments may be more than the header can
+/// state: it says 0 then (BIG TCP, Linux 5.19 for IPv6, 6.3 for IPv4).
+#[inline(always)]
+fn length<P: Packet>(packet: &P, at: usize, stated: usize) -> usize {
+    if stated == 0 && packet.is_super_packet() {
+        packet.len().saturating_sub(at)
+    } else {
+        stated
+    }
+}
+
 #[inline(always)]
 fn ipv4<P: Packet>(packet: &P, at: usize, ip: &mut IpHeader) -> Result<(), NotOurs> {
     let words: [u32; 5] = packet.words(at).ok_or(NotOurs::Truncated)?;
     let [version, _, _, _] = bytes(words[0]);
     let header = usize::from(version & 0xf) * 4;
-    let len = usize::from(u16::from_be(halves(words[0]).1));
+    let stated = usize::from(u16::from_be(halves(words[0]).1));
+    let len = length(packet, at, stated);
     if version >> 4 != 4 || header < 20 || len < header {
         return Err(NotOurs::Truncated);
     }
@@ -317,7 +331,8 @@ fn ipv6<P: Packet>(packet: &P, at: usize, ip: &mut IpHeader) -> Result<(), NotOu
     if version >> 4 != 6 {
         return Err(NotOurs::Truncated);
     }
-    let len = 40 + usize::from(u16::from_be(halves(words[1]).0));
+    let stated = usize::from(u16::from_be(halves(words[1]).0));
+    let len = 40 + length(packet, at + 40, stated);
     let [_, _, next, hop_limit] = bytes(words[1]);
     let src = Addr::from_words([words[2], words[3], words[4], words[5]]);
     let dst = Addr::from_words([words[6], words[7], words[8], words[9]]);
@@ -368,114 +383,4 @@ fn ipv6<P: Packet>(packet: &P, at: usize, ip: &mut IpHeader) -> Result<(), NotOu
         number::FRAGMENT | 0 | 43 | 60 => Err(NotOurs::Extensions),
         _ => Ok(()),
     }
-}
-
-#[inline(always)]
-fn upper<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), NotOurs> {
-    let ip = &parsed.ip;
-    let (ports, upper) = match ip.protocol {
-        6 => tcp(packet, ip)?,
-        17 => (ports::<_, 2>(packet, ip)?, Upper::Udp),
-        132 if !on(Fault::NoSctp) => {
-            let ports = ports::<_, 3>(packet, ip)?;
-            let chunk = match ip.fragment {
-                Fragment::Later(_) => None,
-                Fragment::Whole | Fragment::First(_) => packet.half(ip.upper + 12),
-            };
-            let chunk = chunk.map_or(u8::MAX, |half| half.to_ne_bytes()[0]);
-            (ports, Upper::Sctp(chunk))
-        }
-        number::ICMP if ip.v4 => return icmp_error(packet, parsed),
-        number::ICMPV6 if !ip.v4 => return icmp_error(packet, parsed),
-        _ => return Err(NotOurs::Foreign),
-    };
-    parsed.upper = upper;
-    let (src_port, dst_port) = halves(ports);
-    let key = &mut parsed.key;
-    key.src = ip.src;
-    key.dst = ip.dst;
-    key.src_port = Port::from_raw(src_port);
-    key.dst_port = Port::from_raw(dst_port);
-    key.protocol = ip.protocol;
-    key.reserved = [0; 3];
-    Ok(())
-}
-
-/// The word of the two ports, with which a header of `N` words begins; 0 in later fragments.
-#[inline(always)]
-fn ports<P: Packet, const N: usize>(packet: &P, ip: &IpHeader) -> Result<u32, NotOurs> {
-    if let Fragment::Later(_) = ip.fragment {
-        return Ok(0);
-    }
-    let words: [u32; N] = packet.words(ip.upper).ok_or(NotOurs::Truncated)?;
-    Ok(words[0])
-}
-
-#[inline(always)]
-fn tcp<P: Packet>(packet: &P, ip: &IpHeader) -> Result<(u32, Upper), NotOurs> {
-    if let Fragment::Later(_) = ip.fragment {
-        let nothing = Tcp {
-            flags: 0,
-            seq: 0,
-            ack: 0,
-            seq_len: 0,
-        };
-        return Ok((0, Upper::Tcp(nothing)));
-    }
-    let words: [u32; 5] = packet.words(ip.upper).ok_or(NotOurs::Truncated)?;
-    let [offset, flags, _, _] = bytes(words[3]);
-    let header = usize::from(offset >> 4) * 4;
-    let payload = ip.len.saturating_sub(ip.header_len() + header);
-    let seq_len =
-        payload as u32 + u32::from(flags & tcp::SYN != 0) + u32::from(flags & tcp::FIN != 0);
-    let upper = Upper::Tcp(Tcp {
-        flags,
-        seq: u32::from_be(words[1]),
-        ack: u32::from_be(words[2]),
-        seq_len,
-    });
-    Ok((words[0], upper))
-}
-
-/// Destination unreachable, time exceeded, parameter problem.
-const fn is_error_v4(kind: u8) -> bool {
-    matches!(kind, 3 | 11 | 12)
-}
-
-/// The same, and packet too big.
-const fn is_error_v6(kind: u8) -> bool {
-    matches!(kind, 1..=4)
-}
-
-/// An ICMP error with the tuple of what it embeds, turned round.
-#[inline(always)]
-fn icmp_error<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), NotOurs> {
-    let ip = &parsed.ip;
-    let [first, _] = packet.words(ip.upper).ok_or(NotOurs::Foreign)?;
-    let [kind, _, _, _] = bytes(first);
-    let is_error = if ip.v4 {
-        is_error_v4(kind)
-    } else {
-        is_error_v6(kind)
-    };
-    if ip.fragment != Fragment::Whole || !is_error {
-        return Err(NotOurs::Foreign);
-    }
-    let (v4, at) = (ip.v4, ip.upper + 8);
-    self::ip(packet, v4, at, &mut parsed.embedded)?;
-    let embedded = &parsed.embedded;
-    if Protocol::from_number(embedded.protocol).is_none() {
-        return Err(NotOurs::Foreign);
-    }
-    // Eight bytes of the transport header are certain to be there, the ports among them.
-    let (src_port, dst_port) = halves(ports::<_, 1>(packet, embedded)?);
-    let key = &mut parsed.key;
-    key.src = embedded.dst;
-    key.dst = embedded.src;
-    key.src_port = Port::from_raw(dst_port);
-    key.dst_port = Port::from_raw(src_port);
-    key.protocol = embedded.protocol;
-    key.reserved = [0; 3];
-    parsed.upper = Upper::IcmpError;
-    Ok(())
 }

@@ -75,6 +75,8 @@ pub struct Packet {
     pub dont_fragment: bool,
     /// The piece that this is, if it is one.
     pub piece: Option<Piece>,
+    /// The IP header states no length, as that of merged segments that are too long for it.
+    pub unstated: bool,
     /// What follows the IP header.
     pub body: Body,
     /// What follows the transport header.
@@ -94,6 +96,7 @@ impl Packet {
             id: 0x1234,
             dont_fragment: true,
             piece: None,
+            unstated: false,
             body,
             payload: Vec::new(),
         }
@@ -228,6 +231,13 @@ impl Packet {
         let mut error = Self::new(src, dst, body).payload(quoted);
         error.id = 0;
         error
+    }
+
+    /// The same without a stated length.
+    #[must_use]
+    pub fn unstated(mut self) -> Self {
+        self.unstated = true;
+        self
     }
 
     /// `self` inside an IP packet of its own family.

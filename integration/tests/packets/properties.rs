@@ -202,6 +202,31 @@ proptest! {
     }
 }
 
+#[test]
+fn merged_segments_are_encapsulated_whatever_their_length() {
+    // IPv6 does not count its header.
+    for (family, uncounted) in [(Family::V4, 0), (Family::V6, 40)] {
+        for len in [1000_usize, 65_000, 100_000] {
+            let (client, vip, to) = (client(family), vip(family), backend(family, 2));
+            let mut packet = Packet::proving(Protocol::Tcp, client, vip).payload(&vec![7; len]);
+            // What a header cannot state, it does not.
+            packet.unstated = len > 0xffff;
+            let mut world = served(Protocol::Tcp, vip, to, FrontendFlags::DSR);
+            let step = Step::raw(Hook::Ingress, packet.bytes()).segments(80);
+            let seen = host::run(&mut world, &step, 0);
+            assert!(
+                matches!(seen.outcome, Outcome::Leaves(..)),
+                "{:?}",
+                seen.outcome
+            );
+            let mut outer = packet.hop().inside(snat(family).ip(), to.ip());
+            outer.unstated = outer.ip().len() - uncounted > 0xffff;
+            outer.macs = macs(&seen.frame);
+            assert!(seen.frame == outer.bytes(), "{family:?}, {len} bytes");
+        }
+    }
+}
+
 /// The port that a flow of UDP gets which `packet` opens.
 fn chosen_port(world: &World, packet: &Packet, random: u32) -> u32 {
     let step = Step::raw(Hook::Ingress, packet.bytes());

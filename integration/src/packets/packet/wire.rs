@@ -35,7 +35,7 @@ impl Packet {
 
     fn ipv4(&self, src: [u8; 4], dst: [u8; 4], segment: &[u8]) -> Vec<u8> {
         let mut header = Ipv4Header {
-            total_len: (20 + self.ip_options.len() + segment.len()) as u16,
+            total_len: self.stated(20 + self.ip_options.len() + segment.len()),
             identification: self.piece.map_or(self.id, |piece| piece.id as u16),
             dont_fragment: self.dont_fragment,
             more_fragments: self.piece.is_some_and(|piece| piece.more),
@@ -70,7 +70,7 @@ impl Packet {
             next = *number;
         }
         let header = Ipv6Header {
-            payload_length: (chain.len() + segment.len()) as u16,
+            payload_length: self.stated(chain.len() + segment.len()),
             next_header: IpNumber(next),
             hop_limit: self.hops,
             source: src,
@@ -78,6 +78,10 @@ impl Packet {
             ..Ipv6Header::default()
         };
         [header.to_bytes().as_slice(), &chain, segment].concat()
+    }
+
+    fn stated(&self, len: usize) -> u16 {
+        if self.unstated { 0 } else { len as u16 }
     }
 
     fn offset(&self) -> IpFragOffset {

@@ -5,7 +5,7 @@ use lb_ebpf::abi::{PacketEvent, Protocol};
 use super::super::{
     packet::{Body, Packet},
     script::{BOTH, Hook, Row, Script, Step, TRANSPORTS},
-    topology::{GATEWAY, NARROW, NEIGHBOUR, Port},
+    topology::{Family, GATEWAY, NARROW, NEIGHBOUR, Port},
 };
 
 /// The ICMP error of the node about `packet`.
@@ -128,6 +128,41 @@ pub(super) const ROWS: &[Row] = &[
                     .segments(3)
                     .leaves(Port::Uplink, NEIGHBOUR, &becomes),
             )
+        },
+    },
+    Row {
+        name: "merged segments that are too long for the length field go their way",
+        hooks: &[Hook::Ingress],
+        families: BOTH,
+        protocols: &[Protocol::Tcp],
+        script: |case| {
+            let packet = case.proving(case.client(), case.vip()).unstated();
+            let becomes = packet.clone().between(case.snat(), case.backend(2)).hop();
+            let answer = case.answering(case.backend(2), case.snat()).unstated();
+            let returned = answer.clone().between(case.vip(), case.client()).hop();
+            let flow = case.to_remote(2).proven();
+            Script::new(case.balanced(2).flow(&flow, 0, 1))
+                .step(
+                    Step::new(case.hook, &packet)
+                        .segments(50)
+                        .leaves(Port::Second, 2, &becomes),
+                )
+                .step(
+                    Step::new(Hook::Ingress, &answer)
+                        .at(Port::Second)
+                        .segments(50)
+                        .leaves(Port::Uplink, GATEWAY, &returned),
+                )
+        },
+    },
+    Row {
+        name: "a packet that states no length and is not merged is nobody's",
+        hooks: &Hook::FROM_OUTSIDE,
+        families: &[Family::V4],
+        protocols: TRANSPORTS,
+        script: |case| {
+            let packet = case.opening(case.client(), case.vip()).unstated();
+            Script::new(case.balanced(2)).step(Step::new(case.hook, &packet).flows(&[]))
         },
     },
     Row {
