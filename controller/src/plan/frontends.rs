@@ -159,7 +159,7 @@ impl Planner {
                 !programmed.any(|(known, _)| *known == key)
             })
             .count();
-        let present = self.entries + batch.removed_frontends.len() + self.orphan_frontends as usize;
+        let present = self.usage().frontends as usize + batch.removed_frontends.len();
         if present + new <= self.max_frontends as usize {
             Ok(())
         } else {
