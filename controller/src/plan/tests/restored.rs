@@ -10,7 +10,10 @@ use super::{
     memory::{Memory, Write, writes},
     outside::{direct, restricted},
 };
-use crate::plan::{Batch, Capacity, Orphans, Planner, Snapshot, Usage};
+use crate::{
+    desired::DesiredService,
+    plan::{Batch, Capacity, Orphans, Planner, Snapshot, Usage},
+};
 
 /// A controller that finds `memory`.
 fn restart(capacity: Capacity, memory: Memory) -> (Driver, Orphans) {
@@ -204,13 +207,34 @@ fn old_table_of_an_interrupted_change_is_kept_while_a_frontend_refers_to_it() {
     assert_eq!(driver.used(), from_scratch(&all).used());
 }
 
+/// `owner` with a VIP that others claim too, and with two entries for it.
+fn claim(owner: &str, host: u8) -> DesiredService {
+    let mut service = service(owner, &format!("10.96.0.{host}"), &THREE);
+    service.frontends.extend(local_vip("192.0.2.9", 80, 0));
+    service
+}
+
+#[test]
+fn internal_entry_of_an_interrupted_change_of_hands_goes_before_the_external_one() {
+    let mut before = Driver::new(ROOMY);
+    before.change(one(claim("b", 2)));
+    let batch = before.plan(one(claim("a", 1)));
+    write_until(
+        &mut before.memory,
+        &batch,
+        |w| matches!(w, Write::Frontend(key, _) if key.scope == Scope::External as u8),
+    );
+
+    let (mut driver, orphans) = restart(ROOMY, before.memory);
+    let nothing = Desired::from([(name("a"), vec![]), (name("b"), vec![])]);
+    // `change` sees to it that no entry refers to one that is gone, after each write.
+    driver.change_unsettled(nothing);
+    sweep(&mut driver, orphans);
+    assert_eq!(driver.memory.services.len(), 0);
+}
+
 #[test]
 fn external_entry_of_an_interrupted_change_of_hands_stays_for_the_holder() {
-    let claim = |owner: &str, host: u8| {
-        let mut service = service(owner, &format!("10.96.0.{host}"), &THREE);
-        service.frontends.extend(local_vip("192.0.2.9", 80, 0));
-        service
-    };
     let mut both = one(claim("a", 1));
     both.extend(one(claim("b", 2)));
     let mut before = Driver::new(ROOMY);
