@@ -177,23 +177,13 @@ impl Planner {
         }
     }
 
-    /// What is in use, quarantined indices included.
+    /// What is in use, with what waits for a grace period or for the sweep.
     pub fn usage(&self) -> Usage {
         Usage {
             services: self.ids.used(),
-            frontends: self.entries as u32,
+            frontends: self.entries as u32 + self.orphan_frontends,
             backends: self.slots.used(),
             maglev: self.slab.used(),
-        }
-    }
-
-    /// The capacities it plans for.
-    pub fn capacity(&self) -> Capacity {
-        Capacity {
-            services: self.ids.capacity(),
-            frontends: self.max_frontends,
-            backends: self.slots.capacity(),
-            maglev: self.slab.capacity(),
         }
     }
 

@@ -133,11 +133,6 @@ impl Store {
         self.slices.of(service).collect()
     }
 
-    /// Number of EndpointSlices.
-    pub fn slice_count(&self) -> usize {
-        self.slices.len()
-    }
-
     /// The networks of all ServiceCIDRs.
     pub fn service_cidrs(&self) -> Vec<IpNet> {
         self.cidrs.values().flatten().copied().collect()

@@ -55,4 +55,20 @@ mod tests {
         assert!(interner.strings.len() <= SMALL);
         assert!(Arc::ptr_eq(&kept, &interner.intern("kept")));
     }
+
+    /// A sweep looks at all strings: one for each new string would make a large cluster slow.
+    #[test]
+    fn sweeps_are_rare_however_many_strings_are_held() {
+        let mut interner = Interner::default();
+        let mut held = Vec::new();
+        let mut sweeps = 0;
+        for number in 0..4 * SMALL {
+            let before = interner.strings.len();
+            held.push(interner.intern(&format!("held-{number}")));
+            interner.intern(&format!("dropped-{number}"));
+            sweeps += u32::from(interner.strings.len() < before + 2);
+            assert!(sweeps < 10, "after {number} strings");
+        }
+        assert!(interner.strings.len() <= 2 * held.len() + SMALL);
+    }
 }

@@ -17,6 +17,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::{convert::Converter, model::Event};
 
     #[test]
     fn networks_are_parsed_and_others_skipped() {
@@ -25,7 +26,11 @@ mod tests {
             "spec": { "cidrs": ["10.96.0.1/12", "nonsense", "fd00:96::/112"] },
         });
         let object: ServiceCIDR = serde_json::from_value(object).unwrap();
-        let networks = convert("kubernetes", &object);
+        let event = Converter::new("").service_cidr(&object);
+        let Some(Event::ServiceCidr(name, Some(networks))) = event else {
+            panic!("{event:?}")
+        };
+        assert_eq!(&*name.name, "kubernetes");
         let expected = ["10.96.0.0/12", "fd00:96::/112"].map(|n| n.parse::<IpNet>().unwrap());
         assert_eq!(*networks, expected);
     }

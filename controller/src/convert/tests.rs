@@ -69,6 +69,30 @@ fn d4_only_this_nodes_zone_counts_and_an_empty_one_is_none() {
 }
 
 #[test]
+fn pod_networks_of_a_node_are_its_pod_cidrs_or_else_its_one_pod_cidr() {
+    let networks = |spec: Value| {
+        let object = json!({"metadata": {"name": NODE}, "spec": spec});
+        match converter().node(&serde_json::from_value(object).unwrap()) {
+            Some(Event::Node(node)) => node.pod_cidrs.iter().map(ToString::to_string).collect(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let one = "10.244.1.0/24";
+    let two = ["10.244.2.0/24", "fd00:244::/64"];
+    for (spec, expected) in [
+        (json!({"podCIDR": one, "podCIDRs": two}), &two[..]),
+        (json!({"podCIDRs": two}), &two),
+        (json!({"podCIDR": one, "podCIDRs": []}), &[one]),
+        (json!({"podCIDR": one}), &[one]),
+        (json!({"podCIDR": "nonsense"}), &[]),
+        (json!({}), &[]),
+    ] {
+        let found: Vec<String> = networks(spec.clone());
+        assert_eq!(found, expected, "{spec}");
+    }
+}
+
+#[test]
 fn l2_the_primary_address_of_a_family_is_the_first_internal_else_external_one() {
     let primary = |addresses: Value| {
         let object = json!({"metadata": {"name": NODE}, "status": {"addresses": addresses}});

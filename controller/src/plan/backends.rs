@@ -130,12 +130,10 @@ impl Planner {
             .filter(|(_, backend)| backend.has(set))
             .map(|(slot, backend)| Entry::new(maglev_key(&backend), slot))
             .collect();
-        let len = match (members.len(), pinned) {
-            (0, _) => return Some(TableRef::EMPTY),
-            // More backends than a pinned length has entries: some would get none.
-            (n, Some(len)) if len as usize >= n => len,
-            (n, _) => table_len(n),
-        };
+        let len = len_of_table(members.len(), pinned);
+        if len == 0 {
+            return Some(TableRef::EMPTY);
+        }
         let table = if len == old.len() {
             old
         } else {
@@ -165,6 +163,16 @@ impl Planner {
         self.set_backend(slot, freed);
         batch.freed_backends.push((slot, freed));
         self.slots.free(slot);
+    }
+}
+
+/// Entries of the table over `members` backends.
+pub(super) fn len_of_table(members: usize, pinned: Option<u32>) -> u32 {
+    match (members, pinned) {
+        (0, _) => 0,
+        // More backends than a pinned length has entries: some would get none.
+        (n, Some(len)) if len as usize >= n => len,
+        (n, _) => table_len(n),
     }
 }
 

@@ -42,10 +42,7 @@ impl Planner {
         let kept: HashSet<_> = entries.map(|(key, _)| *key).collect();
         let held: HashSet<_> = kept.iter().map(held_as).collect();
         let entries = old.iter().flat_map(|o| &o.frontends).map(|(key, _)| *key);
-        let mut gone: Vec<_> = entries.filter(|key| !kept.contains(key)).collect();
-        // An internal entry goes before the external one that it refers to.
-        gone.sort_by_key(|key| key.scope);
-        for key in gone {
+        for key in entries.filter(|key| !kept.contains(key)) {
             // After a restore, an entry may have a new owner already.
             if self.owners.get(&held_as(&key)) != Some(name) && self.is_programmed(&key) {
                 continue;
@@ -55,6 +52,9 @@ impl Planner {
                 self.give_up(name, &held_as(&key), batch);
             }
         }
+        // An internal entry goes before the external one that it refers to; after a crash
+        // they may be those of two Services.
+        batch.removed_frontends.sort_by_key(|key| key.scope);
     }
 
     fn hold_frontends(
@@ -159,7 +159,7 @@ impl Planner {
                 !programmed.any(|(known, _)| *known == key)
             })
             .count();
-        let present = self.entries + batch.removed_frontends.len() + self.orphan_frontends as usize;
+        let present = self.usage().frontends as usize + batch.removed_frontends.len();
         if present + new <= self.max_frontends as usize {
             Ok(())
         } else {

@@ -22,10 +22,6 @@ impl Indices {
         }
     }
 
-    pub(crate) fn capacity(&self) -> u32 {
-        self.capacity
-    }
-
     pub(crate) fn grow(&mut self, capacity: u32) {
         self.capacity = self.capacity.max(capacity);
     }
@@ -63,7 +59,6 @@ impl Indices {
     /// Takes back an index that was allocated, but never published: free at once.
     pub(crate) fn give_back(&mut self, index: u32) {
         self.free.insert(index);
-        self.shrink();
     }
 
     /// Gives an index back; it stays quarantined until [`Self::release`].
@@ -78,13 +73,6 @@ impl Indices {
     /// Ends the quarantine: a grace period has passed.
     pub(crate) fn release(&mut self) {
         self.free.extend(self.quarantine.drain(..));
-        self.shrink();
-    }
-
-    fn shrink(&mut self) {
-        while self.next > 0 && self.free.remove(&(self.next - 1)) {
-            self.next -= 1;
-        }
     }
 }
 

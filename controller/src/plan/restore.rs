@@ -122,11 +122,10 @@ impl Planner {
 
     fn restore_zones(&mut self, mut zones: Vec<(u32, Name)>) {
         zones.sort_by_key(|(id, _)| *id);
-        for (id, name) in zones {
-            // Ids are dense; a gap could only come from somebody else's write.
-            while self.zones.len() + 1 < id as usize && self.zones.len() < usize::from(MAX_ZONES) {
-                self.zones.push(Arc::from(""));
-            }
+        // Ids are dense and from 1; others could only come from somebody else's write.
+        let ids = 1..=u32::from(MAX_ZONES);
+        for (id, name) in zones.into_iter().filter(|(id, _)| ids.contains(id)) {
+            self.zones.resize(id as usize - 1, Arc::from(""));
             self.zones.push(Arc::from(name.as_str()));
         }
     }

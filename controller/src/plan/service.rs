@@ -3,17 +3,14 @@
 use std::collections::HashSet;
 
 use lb_ebpf::abi::{BackendEntry, BackendFlags, TableRef};
-use maglev::table_len;
 use tracing::warn;
 
 use super::{
     Batch, NoRoom, Planner, Programmed, Usage,
+    backends::len_of_table,
     encode::{self, Attributes},
 };
-use crate::{
-    desired::{BackendSet, DesiredService},
-    model::ObjectName,
-};
+use crate::{desired::DesiredService, model::ObjectName};
 
 /// Indices allocated while planning one Service, to be given back if it fails.
 #[derive(Default)]
@@ -219,21 +216,9 @@ pub fn needs(desired: &[DesiredService]) -> Usage {
     for service in desired {
         usage.frontends += service.frontends.len() as u32;
         usage.backends += service.backends.len() as u32;
-        for set in [BackendSet::Cluster, BackendSet::Local] {
-            let flag = match set {
-                BackendSet::Cluster => BackendFlags::IN_CLUSTER_SET,
-                BackendSet::Local => BackendFlags::IN_LOCAL_SET,
-            };
-            let members = service
-                .backends
-                .iter()
-                .filter(|b| b.flags & flag != 0)
-                .count();
-            usage.maglev += match (members, service.pinned_len) {
-                (0, _) => 0,
-                (_, Some(len)) => len.max(table_len(members)),
-                (n, None) => table_len(n),
-            };
+        for set in [BackendFlags::IN_CLUSTER_SET, BackendFlags::IN_LOCAL_SET] {
+            let members = service.backends.iter().filter(|b| b.flags & set != 0);
+            usage.maglev += len_of_table(members.count(), service.pinned_len);
         }
     }
     usage

@@ -31,16 +31,11 @@ impl Slab {
         self.used
     }
 
-    pub(crate) fn capacity(&self) -> u32 {
-        self.capacity
-    }
-
     /// Raises the capacity; a smaller one changes nothing.
     pub(crate) fn grow(&mut self, capacity: u32) {
-        if capacity > self.capacity {
-            let old = std::mem::replace(&mut self.capacity, capacity);
-            self.insert(old, capacity - old);
-        }
+        let old = self.capacity;
+        self.capacity = old.max(capacity);
+        self.insert(old, self.capacity - old);
     }
 
     /// A region of `len` entries; `None` if no free one is long enough.
@@ -50,9 +45,7 @@ impl Slab {
         }
         let &(found, offset) = self.by_len.range((len, 0)..).next()?;
         self.remove(offset, found);
-        if found > len {
-            self.insert(offset + len, found - len);
-        }
+        self.insert(offset + len, found - len);
         self.used += len;
         Some(TableRef::new(offset, len))
     }
@@ -68,12 +61,8 @@ impl Slab {
             return false;
         }
         self.remove(offset, len);
-        if offset < start {
-            self.insert(offset, start - offset);
-        }
-        if offset + len > end {
-            self.insert(end, offset + len - end);
-        }
+        self.insert(offset, start - offset);
+        self.insert(end, offset + len - end);
         self.used += table.len();
         true
     }
@@ -104,7 +93,11 @@ impl Slab {
         }
     }
 
+    /// Makes a region free; one of no entries is none.
     fn insert(&mut self, mut offset: u32, mut len: u32) {
+        if len == 0 {
+            return;
+        }
         if let Some((&before, &before_len)) = self.by_offset.range(..offset).next_back()
             && before + before_len == offset
         {
@@ -148,6 +141,8 @@ mod tests {
         slab.allocate(6).unwrap();
         slab.grow(20);
         assert_eq!(slab.allocate(14), Some(TableRef::new(6, 14)));
+        slab.grow(20);
+        assert_eq!(slab.allocate(1), None, "nothing lies beyond the capacity");
     }
 
     proptest! {

@@ -2,9 +2,12 @@
 
 mod build;
 mod driver;
+mod guarded;
 pub(crate) mod memory;
 mod outside;
 mod properties;
+mod restored;
+mod room;
 
 use lb_ebpf::abi::{Addr, BackendFlags, FrontendKey, Port};
 
@@ -204,6 +207,20 @@ fn udp_backend_that_stops_serving_is_reported_gone() {
         .collect();
     gone.sort();
     assert_eq!(gone, ["10.1.0.1", "10.1.0.3"]);
+    let batch = driver.change(Desired::from([(name("dns"), vec![])]));
+    let gone: Vec<_> = batch.gone.iter().map(|gone| gone.addr).collect();
+    assert_eq!(gone, [ip("10.1.0.2")], "no other has served until then");
+}
+
+#[test]
+fn c16_tcp_backend_that_stops_serving_is_nobodys_concern() {
+    let mut driver = Driver::new(ROOMY);
+    driver.change(one(service("web", "10.96.0.1", &THREE)));
+    let mut fewer = service("web", "10.96.0.1", &THREE[..2]);
+    fewer.backends[0].flags = BackendFlags::USED;
+    assert_eq!(driver.change(one(fewer)).gone, []);
+    let batch = driver.change(Desired::from([(name("web"), vec![])]));
+    assert_eq!(batch.gone, []);
 }
 
 #[test]

@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use lb_ebpf::abi::{
-    Addr, AddressRange, FrontendFlags, FrontendKey, FrontendKind, SERVICE_RANGES, Scope,
-    ServiceEntry, ServiceRange, ServiceRangeFlags,
+    Addr, AddressRange, FrontendKey, FrontendKind, SERVICE_RANGES, Scope, ServiceEntry,
+    ServiceRange, ServiceRangeFlags,
 };
 
 use super::Batch;
@@ -33,8 +33,8 @@ pub(crate) struct Vips {
 /// are one frontend.
 fn vip(key: &FrontendKey, entry: &ServiceEntry) -> Option<(Addr, usize)> {
     let counts = key.scope == Scope::Internal as u8 && !key.addr.is_unspecified();
-    let kind = (entry.flags & FrontendFlags::KIND_MASK) as usize;
-    (counts && kind < 4).then_some((key.addr, kind))
+    let kind = FrontendKind::from_flags(entry.flags)?;
+    counts.then_some((key.addr, kind as usize))
 }
 
 fn kinds(counts: &Counts) -> u32 {
@@ -265,7 +265,7 @@ mod tests {
         let many = (0..9).map(|third| net(&format!("10.{third}.0.0"), 96 + 24));
         let wide = net("172.16.0.0", 96 + 12);
         assert!(!vips.set_told(many.chain([wide]).collect()));
-        assert_eq!(vips.ranges().len(), TOLD);
+        assert_eq!(vips.ranges().len(), SERVICE_RANGES - 1);
         assert_eq!(vips.ranges()[0].range, wide);
     }
 

@@ -59,11 +59,6 @@ impl Slices {
         self.by_name.keys()
     }
 
-    /// How many there are.
-    pub(super) fn len(&self) -> usize {
-        self.by_name.len()
-    }
-
     fn link(&mut self, service: ObjectName, slice: Arc<str>) {
         // One slice is by far the most frequent number.
         let names = self

@@ -95,6 +95,9 @@ fn a3_headless_services_are_not_handled() {
         None
     );
     assert_eq!(service(&json!({"clusterIP": "", "clusterIPs": []})), None);
+    // clusterIP decides, whatever else is there.
+    assert_eq!(service(&json!({"clusterIP": "None"})), None);
+    assert_eq!(service(&json!({"clusterIP": ""})), None);
     assert_eq!(
         service(&json!({"clusterIP": null, "clusterIPs": null})),
         None

@@ -131,6 +131,14 @@ fn arbitrary_backends() -> impl Strategy<Value = Vec<DesiredBackend>> {
     })
 }
 
+/// What is told of a service, and decides nothing here.
+fn arbitrary_description() -> impl Strategy<Value = (ServiceType, TrafficPolicy, TrafficPolicy)> {
+    use ServiceType::{ClusterIp, LoadBalancer, NodePort};
+    let policy = prop::sample::select(vec![TrafficPolicy::Cluster, TrafficPolicy::Local]);
+    let types = vec![ClusterIp, NodePort, LoadBalancer];
+    (prop::sample::select(types), policy.clone(), policy)
+}
+
 /// A service port; its addresses come from a small pool, so that Services conflict.
 fn arbitrary_port(
     owner: ObjectName,
@@ -144,52 +152,60 @@ fn arbitrary_port(
     let affinity = prop::sample::select(vec![0, 0, 30]);
     let sources = subsequence(vec!["10.0.0.0/8", "192.0.2.0/24", "198.51.100.7/32"], 0..=2);
     let backends = arbitrary_backends();
-    (vips, details, pinned, affinity, sources, backends).prop_map(
-        move |(vips, (udp, dsr, at_nodes), pinned_len, affinity_secs, sources, backends)| {
-            let mut frontends = Vec::new();
-            let restricted = if sources.is_empty() {
-                0
-            } else {
-                FrontendFlags::SOURCE_RANGES
-            };
-            for (host, local, balanced) in vips {
-                let addr = format!("10.96.0.{host}");
-                let flags = if balanced { restricted } else { 0 };
-                let vip = local_vip(&addr, port, flags);
-                if local {
-                    frontends.extend(vip);
-                } else {
-                    frontends.push(DesiredFrontend {
-                        flags,
-                        ..frontend(&addr, port)
-                    });
-                }
-            }
-            if at_nodes {
-                frontends.push(node_port(30_000 + port));
-            }
-            DesiredService {
-                key: ServicePortKey {
-                    service: owner.clone(),
-                    port_name: port_name.into(),
-                    protocol: if udp { Protocol::Udp } else { Protocol::Tcp },
-                    family: Family::V4,
-                },
-                port,
-                affinity_secs,
-                pinned_len,
-                forwarding: if dsr {
-                    Forwarding::Dsr
-                } else {
-                    Forwarding::Snat
-                },
-                source_ranges: ranges(&sources),
-                frontends,
-                backends,
-                ..service("", "10.96.0.1", &[])
-            }
-        },
+    let described = arbitrary_description();
+    (
+        vips, details, pinned, affinity, sources, backends, described,
     )
+        .prop_map(
+            move |(vips, details, pinned_len, affinity_secs, sources, backends, described)| {
+                let (udp, dsr, at_nodes) = details;
+                let (service_type, internal_policy, external_policy) = described;
+                let mut frontends = Vec::new();
+                let restricted = if sources.is_empty() {
+                    0
+                } else {
+                    FrontendFlags::SOURCE_RANGES
+                };
+                for (host, local, balanced) in vips {
+                    let addr = format!("10.96.0.{host}");
+                    let flags = if balanced { restricted } else { 0 };
+                    let vip = local_vip(&addr, port, flags);
+                    if local {
+                        frontends.extend(vip);
+                    } else {
+                        frontends.push(DesiredFrontend {
+                            flags,
+                            ..frontend(&addr, port)
+                        });
+                    }
+                }
+                if at_nodes {
+                    frontends.push(node_port(30_000 + port));
+                }
+                DesiredService {
+                    key: ServicePortKey {
+                        service: owner.clone(),
+                        port_name: port_name.into(),
+                        protocol: if udp { Protocol::Udp } else { Protocol::Tcp },
+                        family: Family::V4,
+                    },
+                    port,
+                    service_type,
+                    internal_policy,
+                    external_policy,
+                    affinity_secs,
+                    pinned_len,
+                    forwarding: if dsr {
+                        Forwarding::Dsr
+                    } else {
+                        Forwarding::Snat
+                    },
+                    source_ranges: ranges(&sources),
+                    frontends,
+                    backends,
+                }
+            },
+        )
 }
 
 /// A Service with up to two ports, whose names may be swapped.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lb_ebpf::abi::TableRef;
 
-use super::memory::{Memory, writes};
+use super::memory::{Memory, Write, writes};
 use crate::{
     desired::DesiredService,
     model::ObjectName,
@@ -71,6 +71,7 @@ impl Driver {
     /// The same where orphans of a crash are still about.
     pub(super) fn change_unsettled(&mut self, changes: Desired) -> Batch {
         let batch = self.plan(changes);
+        check_len(&batch);
         self.check_quarantine(&batch);
         for write in writes(&batch) {
             self.memory.write(&write);
@@ -89,6 +90,7 @@ impl Driver {
         let retired: Vec<_> = self.planner.retired().collect();
         let mut batch = Batch::default();
         self.planner.retire_done(&retired, &mut batch);
+        check_len(&batch);
         self.memory.apply(&batch);
         self.memory.check_settled();
         batch
@@ -132,6 +134,16 @@ impl Driver {
         self.release();
         self.planner.usage()
     }
+}
+
+/// A batch counts what it writes: whoever takes it for empty writes nothing.
+fn check_len(batch: &Batch) {
+    let stores = writes(batch);
+    let of_tables = stores.iter().filter(|w| matches!(w, Write::Entry(..)));
+    let resets = batch.reset_services.len() + batch.reset_backends.len();
+    let len = stores.len() - of_tables.count() + batch.tables.len() + resets;
+    assert_eq!(batch.len(), len);
+    assert_eq!(batch.is_empty(), stores.is_empty());
 }
 
 /// The state that planning `desired` from nothing in one batch gives.

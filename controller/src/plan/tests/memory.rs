@@ -236,6 +236,10 @@ impl Memory {
             };
             assert_eq!(entry.table, expected, "table of {key:?}");
         }
+        for (id, info) in &self.infos {
+            self.check_members(*id, BackendFlags::IN_CLUSTER_SET, info.cluster_table);
+            self.check_members(*id, BackendFlags::IN_LOCAL_SET, info.local_table);
+        }
         assert_eq!(self.vips, self.expected_vips());
         for (slot, backend) in self.backends.iter().enumerate() {
             let owned = self.infos.contains_key(&backend.service_id);
@@ -257,6 +261,15 @@ impl Memory {
             assert_eq!(info.forwarding, 1, "{key:?}");
             assert!(self.backends[*slot as usize].has(BackendFlags::LOCAL));
         }
+    }
+
+    /// Each backend of a set has a part of the set's table, and nobody else has.
+    fn check_members(&self, id: u32, set: u32, table: TableRef) {
+        let backends = (0..).zip(&self.backends);
+        let members = backends.filter(|(_, b)| b.service_id == id && b.flags & set != 0);
+        let members: BTreeSet<u32> = members.map(|(slot, _)| slot).collect();
+        let chosen: BTreeSet<u32> = self.table(table).iter().copied().collect();
+        assert_eq!(chosen, members, "{table:?} of service {id}");
     }
 
     /// The addresses of the frontends and their kinds.

@@ -6,7 +6,7 @@ use lb_ebpf::abi::{SourceRangeKey, map};
 
 use super::{
     THREE,
-    build::{SERVES, backend, ip, local_vip, name, node_port, one, ranges, service},
+    build::{MEMBER, SERVES, backend, ip, local_vip, name, node_port, one, ranges, service},
     driver::{Desired, Driver, ROOMY},
     holder, key,
 };
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// `owner` with a restricted VIP at 192.0.2.`host`:80.
-fn restricted(owner: &str, host: u8, sources: &[&str]) -> DesiredService {
+pub(super) fn restricted(owner: &str, host: u8, sources: &[&str]) -> DesiredService {
     let cluster_ip = format!("10.96.0.{host}");
     let mut service = service(owner, &cluster_ip, &THREE);
     let flags = if sources.is_empty() {
@@ -33,7 +33,7 @@ fn restricted(owner: &str, host: u8, sources: &[&str]) -> DesiredService {
 }
 
 /// A DSR service with two backends on this node and one elsewhere.
-fn direct() -> DesiredService {
+pub(super) fn direct() -> DesiredService {
     let local = SERVES | BackendFlags::LOCAL;
     DesiredService {
         forwarding: Forwarding::Dsr,
@@ -294,6 +294,43 @@ fn bit_of_a_removed_frontend_stays_until_no_flow_needs_it() {
     assert_eq!(batch.node_ports_cleared.len(), 1);
     assert_eq!(driver.planner.retired().count(), 0);
     assert_eq!(driver.retire(), Batch::default());
+}
+
+#[test]
+fn bit_that_one_batch_clears_and_sets_is_set() {
+    let mut driver = Driver::new(ROOMY);
+    let mut web = service("web", "10.96.0.1", &THREE);
+    web.frontends.push(node_port(30_080));
+    driver.change(one(web.clone()));
+    driver.change(Desired::from([(name("web"), vec![])]));
+    let done: Vec<_> = driver.planner.retired().collect();
+    let mut batch = Batch::default();
+    driver.planner.retire_done(&done, &mut batch);
+    assert_eq!(batch.len(), 2);
+    let planned = driver.planner.plan(&name("web"), &[web], &mut batch);
+    planned.expect("room");
+    driver.memory.apply(&batch);
+    driver.memory.check_settled();
+}
+
+#[test]
+fn c11_c12_a_frontend_drops_only_without_backends_and_only_where_a_policy_is_why() {
+    let vip = key("192.0.2.1", 80);
+    let drops = |flags: &[u32]| {
+        let mut web = restricted("web", 1, &[]);
+        let backends = THREE.iter().zip(flags);
+        web.backends = backends
+            .map(|(addr, flags)| backend(addr, *flags))
+            .collect();
+        let mut driver = Driver::new(ROOMY);
+        driver.change(one(web));
+        [vip, vip.in_scope(Scope::External)]
+            .map(|key| driver.memory.services[&key].flags & FrontendFlags::DROP != 0)
+    };
+    let local = MEMBER | BackendFlags::IN_LOCAL_SET | BackendFlags::LOCAL;
+    assert_eq!(drops(&[]), [false, true]);
+    assert_eq!(drops(&[MEMBER]), [false, true]);
+    assert_eq!(drops(&[MEMBER, local]), [false, false]);
 }
 
 #[test]

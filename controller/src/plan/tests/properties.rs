@@ -1,6 +1,8 @@
 //! What holds for any sequence of changes, and for a crash anywhere in it.
 
-use proptest::{collection::vec, prelude::*};
+use std::collections::HashMap;
+
+use proptest::{collection::vec, option, prelude::*};
 
 use super::{
     build::arbitrary_change,
@@ -52,10 +54,14 @@ proptest! {
         prop_assert_eq!(first.memory, second.memory);
     }
 
-    /// Cut off after any write, read back, planned again: the same state, and nothing is
-    /// left behind.
+    /// Cut off after any write, read back, planned as is desired by then: the same state as
+    /// from scratch, and nothing is left behind.
     #[test]
-    fn crash_at_any_write_converges(steps in steps(), cut in any::<prop::sample::Index>()) {
+    fn crash_at_any_write_converges(
+        steps in steps(),
+        cut in any::<prop::sample::Index>(),
+        meanwhile in option::of(arbitrary_change()),
+    ) {
         let mut driver = Driver::new(ROOMY);
         let (last, before) = steps.split_last().expect("at least one");
         for (change, release) in before {
@@ -70,6 +76,7 @@ proptest! {
             driver.memory.write(write);
         }
         driver.memory.check();
+        driver.desired.extend(meanwhile.into_iter().flatten());
 
         let (planner, orphans) = Planner::restore(ROOMY, driver.memory.snapshot());
         let mut restored = Driver::with(planner, driver.memory);
@@ -96,14 +103,19 @@ proptest! {
     }
 
     /// A restart without a crash leaves frontends and backends alone and writes tables
-    /// only with what they hold already.
+    /// only with what they hold already. The bits that let packets in are known from it.
     #[test]
     fn restart_changes_nothing(steps in steps()) {
         let mut driver = Driver::new(ROOMY);
         for (change, _) in steps {
             driver.change(change);
         }
+        driver.retire();
         let (mut planner, orphans) = Planner::restore(ROOMY, driver.memory.snapshot());
+        let bits = driver.memory.filter.clone().into_iter().collect::<HashMap<_, _>>();
+        prop_assert_eq!(planner.filter_words(), bits);
+        let bits = driver.memory.node_ports.clone().into_iter().collect::<HashMap<_, _>>();
+        prop_assert_eq!(planner.node_port_words(), bits);
         let mut batch = Batch::default();
         for (name, wanted) in &driver.desired {
             planner.plan(name, wanted, &mut batch).expect("room");
