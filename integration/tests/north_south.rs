@@ -8,6 +8,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+#[path = "north_south/big_tcp.rs"]
+mod big_tcp;
 #[path = "north_south/dsr.rs"]
 mod dsr;
 #[path = "north_south/failures.rs"]
