@@ -14,6 +14,10 @@ use aya::{
     maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, PerCpuHashMap},
     programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
+use lb_controller::{
+    kernel::Features,
+    loader::{fitted, switches},
+};
 use lb_ebpf::abi::{
     Addr, AffinityEntry, AffinityKey, BackendEntry, BackendStats, Config, ConntrackEntry,
     ConntrackKey, Device, EventKey, FragmentKey, FragmentPorts, FrontendKey, LocalBackendKey,
@@ -69,10 +73,15 @@ impl Kernel {
     /// that runs the rows: it stays on one CPU from now on, as per-CPU counters need.
     pub fn load(object: &[u8]) -> Result<Self> {
         let cpu = stay_on_a_cpu().context("staying on one CPU")?;
-        let mut ebpf = EbpfLoader::new()
-            .map_max_entries(map::CONNTRACK, CONNTRACK_CAPACITY as u32)
-            .load(object)
-            .context("loading the object")?;
+        let features = Features::probe();
+        let switches = switches(features);
+        let mut loader = EbpfLoader::new();
+        loader.map_max_entries(map::CONNTRACK, CONNTRACK_CAPACITY as u32);
+        for (name, value) in &switches {
+            loader.override_global(name, value, true);
+        }
+        let object = fitted(object, features);
+        let mut ebpf = loader.load(&object).context("loading the object")?;
         for hook in Hook::ALL {
             let program = ebpf.program_mut(hook.program()).context("a program")?;
             match hook {

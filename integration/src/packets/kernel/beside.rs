@@ -22,7 +22,7 @@ use super::{
 /// Numbers of chance that are tried until one leads to the port that the kernel has chosen.
 const CHANCES: u32 = 4_000_000;
 /// How often a script may be started again because a tick went by meanwhile.
-const RESTARTS: u32 = 5;
+const RESTARTS: u32 = 20;
 
 /// Runs all cases of `rows` in the kernel, and the host pipeline beside it.
 pub fn run(kernel: &mut Kernel, rows: &[Row]) -> Vec<Finding> {
