@@ -1,6 +1,7 @@
 //! Runs a test runner, copies its output, and keeps what the end of a run tells of it: counts,
 //! and what the tests that failed had to say.
 
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
@@ -115,7 +116,7 @@ impl Failure {
         let left_out = self.lines.saturating_sub(LINES);
         self.lines = 0;
         if left_out > 0 {
-            text.push_str(&format!("\n… and {left_out} lines more, above"));
+            let _ = write!(text, "\n… and {left_out} lines more, above");
         }
         if !text.is_empty() {
             // The receiver outlives the threads.
