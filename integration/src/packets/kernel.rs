@@ -66,6 +66,7 @@ pub struct Kernel {
     dirty: [HashSet<u32>; 3],
     /// The CPU that rows run on.
     cpu: usize,
+    features: Features,
 }
 
 impl Kernel {
@@ -118,8 +119,22 @@ impl Kernel {
             rejects: take(map::REJECTS)?.try_into()?,
             dirty: Default::default(),
             cpu,
+            features,
             ebpf,
         })
+    }
+
+    /// Whether XDP programs can be run on a device's frame: before 5.15
+    /// `BPF_PROG_TEST_RUN` takes no context for them.
+    pub fn runs_xdp() -> bool {
+        let release = lb_controller::kernel::release();
+        let mut numbers = release.split('.').map(|number| number.parse().unwrap_or(0));
+        (numbers.next(), numbers.next()) >= (Some(5), Some(15))
+    }
+
+    /// Whether flows are marked in `FLOW_SOURCES`, which takes bitwise atomics.
+    pub fn marks_flow_sources(&self) -> bool {
+        self.features.atomic_or
     }
 
     /// Runs the program of the step's hook on its frame.
