@@ -6,7 +6,7 @@ use aya::{
     programs::{ProgramType, SchedClassifier, TcAttachType},
     sys::is_helper_supported,
 };
-use aya_obj::generated::bpf_func_id::BPF_FUNC_set_retval;
+use aya_obj::generated::bpf_func_id::{BPF_FUNC_ktime_get_coarse_ns, BPF_FUNC_set_retval};
 use nix::sys::statfs::{BPF_FS_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
 
 use crate::sys;
@@ -17,7 +17,17 @@ const OLDEST: (u8, u8) = (5, 10);
 
 /// Optional features of the kernel; what is missing degrades as documented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "kernels have each feature or not, whatever the others"
+)]
 pub struct Features {
+    /// `bpf_ktime_get_coarse_ns` (5.11): a clock that costs packets next to nothing.
+    pub coarse_clock: bool,
+    /// Bitwise atomics (5.12): packets that are nobody's are told apart without a lookup.
+    pub atomic_or: bool,
+    /// XDP for packets of several buffers (5.18).
+    pub xdp_frags: bool,
     /// `bpf_set_retval` (5.18): refused connections return ECONNREFUSED and
     /// EHOSTUNREACH instead of EPERM.
     pub set_retval: bool,
@@ -29,9 +39,12 @@ pub struct Features {
 impl Features {
     /// Asks the kernel.
     pub fn probe() -> Self {
-        let helper = is_helper_supported(ProgramType::CgroupSockAddr, BPF_FUNC_set_retval);
+        let has = |kind, helper| is_helper_supported(kind, helper).unwrap_or(false);
         Self {
-            set_retval: helper.unwrap_or(false),
+            coarse_clock: has(ProgramType::SchedClassifier, BPF_FUNC_ktime_get_coarse_ns),
+            atomic_or: sys::has_atomic_or(),
+            xdp_frags: sys::has_xdp_frags(),
+            set_retval: has(ProgramType::CgroupSockAddr, BPF_FUNC_set_retval),
             // Every namespace has a loopback device; older kernels do not know the question.
             tcx: SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok(),
         }

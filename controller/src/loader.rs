@@ -4,12 +4,17 @@ mod device_links;
 mod packet;
 
 use std::{
+    borrow::Cow,
     fs::{self, File},
     io,
     os::fd::AsFd,
     path::{Path, PathBuf},
 };
 
+use crate::{
+    conntrack::FlowSizes, devices::PACKET_PROGRAMS, kernel::Features, pins::Pins, plan::Capacity,
+    sys,
+};
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::{MapData, MapError},
@@ -20,12 +25,6 @@ use aya::{
     },
 };
 use lb_ebpf::abi::{MAX_ZONES, map};
-use tracing::debug;
-
-use crate::{
-    conntrack::FlowSizes, devices::PACKET_PROGRAMS, exit::sentence, kernel::Features, pins::Pins,
-    plan::Capacity, sys,
-};
 
 pub use self::{
     device_links::{DeviceError, DeviceLinks},
@@ -116,28 +115,6 @@ impl Programs {
     /// are missing there.
     pub fn load(epoch_dir: &Path, sizes: &MapSizes, features: Features) -> Result<Self, LoadError> {
         let object = object().ok_or(LoadError::NoObject)?;
-        match Self::load_object(object, epoch_dir, sizes, features) {
-            // Before 5.18 the kernel knows no packets of several buffers.
-            Err(LoadError::Program {
-                program: "lb_xdp",
-                source,
-            }) => {
-                debug!(
-                    error = sentence(&source),
-                    "loading XDP for packets of one buffer only"
-                );
-                Self::load_object(&single_buffer(object), epoch_dir, sizes, features)
-            }
-            loaded => loaded,
-        }
-    }
-
-    fn load_object(
-        object: &[u8],
-        epoch_dir: &Path,
-        sizes: &MapSizes,
-        features: Features,
-    ) -> Result<Self, LoadError> {
         fs::create_dir_all(epoch_dir).map_err(|source| LoadError::Pin {
             what: epoch_dir.display().to_string(),
             source: source.into(),
@@ -148,7 +125,7 @@ impl Programs {
             backends,
             maglev,
         } = sizes.capacity;
-        let set_retval = u32::from(features.set_retval);
+        let switches = switches(features);
         let mut object_loader = EbpfLoader::new();
         object_loader
             .map_max_entries(map::SERVICES, frontends)
@@ -162,12 +139,14 @@ impl Programs {
             .map_max_entries(map::AFFINITY, sizes.affinity)
             .map_max_entries(map::CONNTRACK, sizes.flows.conntrack)
             .map_max_entries(map::HALF_OPEN, sizes.flows.half_open)
-            .map_max_entries(map::FRAGMENTS, sizes.flows.fragments)
-            .override_global("HAS_SET_RETVAL", &set_retval, true);
+            .map_max_entries(map::FRAGMENTS, sizes.flows.fragments);
+        for (name, value) in &switches {
+            object_loader.override_global(name, value, true);
+        }
         for name in map::ALL {
             object_loader.map_pin_path(name, epoch_dir.join(name));
         }
-        let mut ebpf = object_loader.load(object)?;
+        let mut ebpf = object_loader.load(&fitted(object, features))?;
         for name in PROGRAMS.into_iter().chain(PACKET_PROGRAMS) {
             let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
             let loaded = match program {
@@ -281,6 +260,27 @@ impl Programs {
     }
 }
 
+/// The object as a kernel with these features takes it.
+pub fn fitted(object: &[u8], features: Features) -> Cow<'_, [u8]> {
+    let mut object = Cow::Borrowed(object);
+    if !features.atomic_or {
+        object = without_atomic_or(&object).into();
+    }
+    if !features.xdp_frags {
+        object = single_buffer(&object).into();
+    }
+    object
+}
+
+/// What the object's switches, constants to the verifier, are set to.
+pub fn switches(features: Features) -> [(&'static str, u32); 3] {
+    [
+        ("HAS_SET_RETVAL", u32::from(features.set_retval)),
+        ("HAS_COARSE_CLOCK", u32::from(features.coarse_clock)),
+        ("HAS_ATOMIC_OR", u32::from(features.atomic_or)),
+    ]
+}
+
 /// The object with its XDP program declared for packets of a single buffer: the section's
 /// name says so.
 fn single_buffer(object: &[u8]) -> Vec<u8> {
@@ -294,6 +294,22 @@ fn single_buffer(object: &[u8]) -> Vec<u8> {
     let starts: Vec<usize> = found.into_iter().map(|(at, _)| at).collect();
     for at in starts {
         object[at + "xdp".len()..at + FRAGS.len()].fill(0);
+    }
+    object
+}
+
+/// The object with a plain addition in place of each bitwise atomic. Kernels before 5.12 refuse
+/// these even where they are never reached, which is where `HAS_ATOMIC_OR` leaves them.
+fn without_atomic_or(object: &[u8]) -> Vec<u8> {
+    /// `BPF_STX | BPF_ATOMIC | BPF_DW`; the immediate says which.
+    const ATOMIC: u8 = 0xdb;
+    const OR: [u8; 4] = [0x40, 0, 0, 0];
+    let mut object = object.to_vec();
+    // Sections of instructions are aligned to their size.
+    for instruction in object.chunks_exact_mut(8) {
+        if instruction[0] == ATOMIC && instruction[4..] == OR {
+            instruction[4..].fill(0);
+        }
     }
     object
 }
@@ -337,6 +353,27 @@ mod tests {
     use aya_obj::{Object, ProgramSection};
 
     use super::*;
+
+    #[test]
+    fn bitwise_atomics_can_be_replaced() {
+        let Some(object) = object() else {
+            println!("skipped: built without the BPF object");
+            return;
+        };
+        let bitwise = |object: &[u8]| {
+            let object = Object::parse(object).unwrap();
+            let functions = object.functions.values();
+            let instructions = functions.flat_map(|function| &function.instructions);
+            instructions
+                .filter(|instruction| instruction.code == 0xdb && instruction.imm != 0)
+                .count()
+        };
+        assert_ne!(bitwise(object), 0);
+        let replaced = without_atomic_or(object);
+        assert_eq!(bitwise(&replaced), 0);
+        let changed = object.iter().zip(&replaced).filter(|(a, b)| a != b);
+        assert_eq!(changed.count(), bitwise(object), "nothing else changes");
+    }
 
     #[test]
     fn xdp_program_can_be_declared_for_packets_of_one_buffer() {

@@ -20,7 +20,9 @@ use std::{
 pub use elements::Scan;
 pub(crate) use elements::{insert_new, lookup, take};
 
-use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info};
+use aya_obj::generated::{
+    BPF_F_XDP_HAS_FRAGS, bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_prog_type,
+};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Calls bpf(2) with `attr` filled in by `fill`.
@@ -54,6 +56,40 @@ fn check(result: i64) -> io::Result<i64> {
 pub fn may_call_bpf() -> bool {
     let refused = check(bpf(bpf_cmd::BPF_OBJ_GET, |_| {}).0).err();
     refused.and_then(|error| error.raw_os_error()) != Some(libc::EPERM)
+}
+
+/// Whether the kernel has bitwise atomics: whether it takes a program with one.
+pub(crate) fn has_atomic_or() -> bool {
+    // r0 = 0; *(u64 *)(r10 - 8) = r0; lock *(u64 *)(r10 - 8) |= r0; exit
+    loads(
+        bpf_prog_type::BPF_PROG_TYPE_SOCKET_FILTER,
+        0,
+        &[0xb7, 0xfff8_0a7b, 0x40_fff8_0adb, 0x95],
+    )
+}
+
+/// Whether XDP programs may see packets of several buffers.
+pub(crate) fn has_xdp_frags() -> bool {
+    // r0 = 2 (pass); exit
+    loads(
+        bpf_prog_type::BPF_PROG_TYPE_XDP,
+        BPF_F_XDP_HAS_FRAGS,
+        &[0x02_0000_00b7, 0x95],
+    )
+}
+
+/// Whether the kernel takes `program`, made of instructions without references.
+fn loads(kind: bpf_prog_type, flags: u32, program: &[u64]) -> bool {
+    let (result, _) = bpf(bpf_cmd::BPF_PROG_LOAD, |attr| {
+        // SAFETY: writing plain fields of the union's member for loading programs.
+        let load = unsafe { &mut attr.__bindgen_anon_3 };
+        load.prog_type = kind as u32;
+        load.prog_flags = flags;
+        load.insn_cnt = program.len() as u32;
+        load.insns = program.as_ptr() as u64;
+        load.license = c"Dual MIT/GPL".as_ptr() as u64;
+    });
+    owned(result).is_ok()
 }
 
 /// Inserts or replaces `values[i]` under `keys[i]`. On an error, the number of

@@ -15,6 +15,7 @@ mod demo;
 mod exec;
 mod exit;
 mod image;
+mod kernels;
 mod lint;
 mod mutants;
 mod setup;
@@ -47,6 +48,7 @@ enum Verb {
     Demo(demo::Args),
     Bench(bench::Args),
     Image(image::Args),
+    Kernels(kernels::Args),
     Mutants(mutants::Args),
 }
 
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         Verb::Demo(args) => demo::run(&workspace, args),
         Verb::Bench(args) => bench::run(&workspace, args),
         Verb::Image(args) => image::run(&workspace, args),
+        Verb::Kernels(args) => kernels::run(&workspace, args),
         Verb::Mutants(args) => mutants::run(&workspace, args),
     };
     match done {

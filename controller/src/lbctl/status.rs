@@ -63,9 +63,19 @@ pub struct NodeStatus {
 
 /// The kernel.
 #[derive(Clone, Debug, Serialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "kernels have each feature or not, whatever the others"
+)]
 pub struct Kernel {
     /// What `uname -r` says.
     pub release: String,
+    /// Whether the coarse clock exists (5.11).
+    pub coarse_clock: bool,
+    /// Whether bitwise atomics exist (5.12).
+    pub atomic_or: bool,
+    /// Whether XDP takes packets of several buffers (5.18).
+    pub xdp_frags: bool,
     /// Whether `bpf_set_retval` exists (5.18).
     pub set_retval: bool,
     /// Whether TCX links exist (6.6).
@@ -191,6 +201,9 @@ pub fn describe(snapshot: &Snapshot, facts: &Facts) -> NodeStatus {
         source: words::padded(&status.source),
         kernel: Kernel {
             release: facts.kernel.clone(),
+            coarse_clock: facts.features.coarse_clock,
+            atomic_or: facts.features.atomic_or,
+            xdp_frags: facts.features.xdp_frags,
             set_retval: facts.features.set_retval,
             tcx: facts.features.tcx,
             degradations: degradations(facts),
@@ -288,6 +301,18 @@ fn problems(facts: &Facts, synced: bool) -> Vec<String> {
 
 fn degradations(facts: &Facts) -> Vec<&'static str> {
     let mut degradations = Vec::new();
+    if !facts.features.coarse_clock {
+        degradations.push("packets of flows pay for a slower clock (fixed by Linux 5.11)");
+    }
+    if !facts.features.atomic_or {
+        degradations.push("every packet is looked up in the maps of flows (fixed by Linux 5.12)");
+    }
+    if !facts.features.xdp_frags {
+        degradations.push(
+            "XDP is not for devices whose packets take several buffers, as large MTUs do \
+             (fixed by Linux 5.18)",
+        );
+    }
     if !facts.features.set_retval {
         degradations
             .push("a refused connect returns EPERM, not ECONNREFUSED (fixed by Linux 5.18)");

@@ -199,6 +199,9 @@ pub(crate) fn facts() -> Facts {
         now_ns: 1_700_003_700_000_000_000,
         kernel: "6.1.0-21-amd64".into(),
         features: Features {
+            coarse_clock: true,
+            atomic_or: true,
+            xdp_frags: true,
             set_retval: true,
             tcx: true,
         },

@@ -103,6 +103,9 @@ fn status_names_what_is_wrong() {
     let mut facts = facts();
     facts.controller = None;
     facts.features.set_retval = false;
+    facts.features.coarse_clock = false;
+    facts.features.atomic_or = false;
+    facts.features.xdp_frags = false;
     facts.programs[0].state = LinkState::Detached;
     facts.programs[0].cgroup_id = None;
     facts.programs[0].cgroup = None;

@@ -14,6 +14,10 @@ use aya::{
     maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, PerCpuHashMap},
     programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
+use lb_controller::{
+    kernel::Features,
+    loader::{fitted, switches},
+};
 use lb_ebpf::abi::{
     Addr, AffinityEntry, AffinityKey, BackendEntry, BackendStats, Config, ConntrackEntry,
     ConntrackKey, Device, EventKey, FragmentKey, FragmentPorts, FrontendKey, LocalBackendKey,
@@ -62,6 +66,7 @@ pub struct Kernel {
     dirty: [HashSet<u32>; 3],
     /// The CPU that rows run on.
     cpu: usize,
+    features: Features,
 }
 
 impl Kernel {
@@ -69,10 +74,15 @@ impl Kernel {
     /// that runs the rows: it stays on one CPU from now on, as per-CPU counters need.
     pub fn load(object: &[u8]) -> Result<Self> {
         let cpu = stay_on_a_cpu().context("staying on one CPU")?;
-        let mut ebpf = EbpfLoader::new()
-            .map_max_entries(map::CONNTRACK, CONNTRACK_CAPACITY as u32)
-            .load(object)
-            .context("loading the object")?;
+        let features = Features::probe();
+        let switches = switches(features);
+        let mut loader = EbpfLoader::new();
+        loader.map_max_entries(map::CONNTRACK, CONNTRACK_CAPACITY as u32);
+        for (name, value) in &switches {
+            loader.override_global(name, value, true);
+        }
+        let object = fitted(object, features);
+        let mut ebpf = loader.load(&object).context("loading the object")?;
         for hook in Hook::ALL {
             let program = ebpf.program_mut(hook.program()).context("a program")?;
             match hook {
@@ -109,8 +119,22 @@ impl Kernel {
             rejects: take(map::REJECTS)?.try_into()?,
             dirty: Default::default(),
             cpu,
+            features,
             ebpf,
         })
+    }
+
+    /// Whether XDP programs can be run on a device's frame: before 5.15
+    /// `BPF_PROG_TEST_RUN` takes no context for them.
+    pub fn runs_xdp() -> bool {
+        let release = lb_controller::kernel::release();
+        let mut numbers = release.split('.').map(|number| number.parse().unwrap_or(0));
+        (numbers.next(), numbers.next()) >= (Some(5), Some(15))
+    }
+
+    /// Whether flows are marked in `FLOW_SOURCES`, which takes bitwise atomics.
+    pub fn marks_flow_sources(&self) -> bool {
+        self.features.atomic_or
     }
 
     /// Runs the program of the step's hook on its frame.

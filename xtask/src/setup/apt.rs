@@ -43,7 +43,8 @@ impl<'a> Apt<'a> {
         self.update();
         let mut command = self.command();
         command
-            .args(["install", "-y", "--no-install-recommends"])
+            // What others have installed stays, even where it stands in the way.
+            .args(["install", "-y", "--no-install-recommends", "--no-remove"])
             .args(packages);
         let log = self.workspace.logs().join("apt-install.log");
         let time = exec::logged(&mut command, &format!("packages {names}"), &log, LIMIT)?;

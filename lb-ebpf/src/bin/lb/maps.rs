@@ -281,6 +281,9 @@ impl PacketTables for Maps {
 
     #[inline(always)]
     fn may_be_flow_source(&self, key: &FrontendKey) -> bool {
+        if HAS_ATOMIC_OR.load() == 0 {
+            return true;
+        }
         let (word, bit) = filter_bit(key);
         FLOW_SOURCES
             .get_ptr(word)
@@ -289,6 +292,9 @@ impl PacketTables for Maps {
 
     #[inline(always)]
     fn mark_flow_source(&self, key: &FrontendKey) {
+        if HAS_ATOMIC_OR.load() == 0 {
+            return;
+        }
         let (word, bit) = filter_bit(key);
         let Some(value) = FLOW_SOURCES.get_ptr_mut(word) else {
             return;
@@ -438,3 +444,8 @@ pub(crate) fn count_event(ifindex: u32, event: u32, detail: u32) -> u32 {
 /// Kernel features, set by the loader; the verifier prunes what is off.
 #[unsafe(no_mangle)]
 pub(crate) static HAS_SET_RETVAL: Global<u32> = Global::new(1);
+
+/// Whether bits can be set atomically (5.12). Without, `FLOW_SOURCES` stays empty, and every
+/// packet is looked up in the maps of flows.
+#[unsafe(no_mangle)]
+pub(crate) static HAS_ATOMIC_OR: Global<u32> = Global::new(1);
