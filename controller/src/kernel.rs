@@ -110,7 +110,8 @@ pub fn check_kernel() -> Result<(), Unsuitable> {
     Ok(())
 }
 
-fn parse_release(release: &str) -> Option<(u8, u8)> {
+/// Major and minor version in a release, as `uname` says it.
+pub fn parse_release(release: &str) -> Option<(u8, u8)> {
     let mut parts = release.split(|c: char| !c.is_ascii_digit());
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }

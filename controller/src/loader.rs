@@ -11,10 +11,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{
-    conntrack::FlowSizes, devices::PACKET_PROGRAMS, kernel::Features, pins::Pins, plan::Capacity,
-    sys,
-};
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::{MapData, MapError},
@@ -25,6 +21,11 @@ use aya::{
     },
 };
 use lb_ebpf::abi::{MAX_ZONES, map};
+
+use crate::{
+    conntrack::FlowSizes, devices::PACKET_PROGRAMS, kernel::Features, pins::Pins, plan::Capacity,
+    sys,
+};
 
 pub use self::{
     device_links::{DeviceError, DeviceLinks},
@@ -125,7 +126,6 @@ impl Programs {
             backends,
             maglev,
         } = sizes.capacity;
-        let switches = switches(features);
         let mut object_loader = EbpfLoader::new();
         object_loader
             .map_max_entries(map::SERVICES, frontends)
@@ -140,13 +140,11 @@ impl Programs {
             .map_max_entries(map::CONNTRACK, sizes.flows.conntrack)
             .map_max_entries(map::HALF_OPEN, sizes.flows.half_open)
             .map_max_entries(map::FRAGMENTS, sizes.flows.fragments);
-        for (name, value) in &switches {
-            object_loader.override_global(name, value, true);
-        }
         for name in map::ALL {
             object_loader.map_pin_path(name, epoch_dir.join(name));
         }
-        let mut ebpf = object_loader.load(&fitted(object, features))?;
+        let object = fit(&mut object_loader, object, features);
+        let mut ebpf = object_loader.load(&object)?;
         for name in PROGRAMS.into_iter().chain(PACKET_PROGRAMS) {
             let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
             let loaded = match program {
@@ -260,8 +258,17 @@ impl Programs {
     }
 }
 
-/// The object as a kernel with these features takes it.
-pub fn fitted(object: &[u8], features: Features) -> Cow<'_, [u8]> {
+/// The object as a kernel with these features takes it. Its switches, constants to the verifier, are
+/// set in the loader that is to load it.
+pub fn fit<'o>(loader: &mut EbpfLoader<'_>, object: &'o [u8], features: Features) -> Cow<'o, [u8]> {
+    const SWITCH: [&u32; 2] = [&0, &1];
+    for (name, has) in [
+        ("HAS_SET_RETVAL", features.set_retval),
+        ("HAS_COARSE_CLOCK", features.coarse_clock),
+        ("HAS_ATOMIC_OR", features.atomic_or),
+    ] {
+        loader.override_global(name, SWITCH[usize::from(has)], true);
+    }
     let mut object = Cow::Borrowed(object);
     if !features.atomic_or {
         object = without_atomic_or(&object).into();
@@ -270,15 +277,6 @@ pub fn fitted(object: &[u8], features: Features) -> Cow<'_, [u8]> {
         object = single_buffer(&object).into();
     }
     object
-}
-
-/// What the object's switches, constants to the verifier, are set to.
-pub fn switches(features: Features) -> [(&'static str, u32); 3] {
-    [
-        ("HAS_SET_RETVAL", u32::from(features.set_retval)),
-        ("HAS_COARSE_CLOCK", u32::from(features.coarse_clock)),
-        ("HAS_ATOMIC_OR", u32::from(features.atomic_or)),
-    ]
 }
 
 /// The object with its XDP program declared for packets of a single buffer: the section's

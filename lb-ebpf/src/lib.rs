@@ -9,8 +9,8 @@
 //! program may make), [`select`] (frontend → backend), [`socket`] (the path of the socket
 //! hooks, top to bottom); for packets: [`packet`] (what a hook can do), [`parse`],
 //! [`pipeline`] (the packet path, top to bottom), [`conntrack`] (flows that exist),
-//! [`open`] (flows that are made; `ports`, the source ports that they get), [`dsr`], [`nat`] (rewriting), [`answer`] (refusals and
-//! ICMP errors of our own).
+//! [`open`] (flows that are made; `ports`, the source ports that they get), [`dsr`], [`nat`]
+//! (rewriting), [`answer`] (refusals and ICMP errors of our own).
 //!
 //! Invariants:
 //! - every address is 16 bytes, IPv4 as v4-mapped IPv6 (`::ffff:a.b.c.d`), so

@@ -10,10 +10,7 @@ use aya::{
     EbpfLoader, VerifierLogLevel,
     programs::{Program, ProgramError},
 };
-use lb_controller::{
-    kernel::Features,
-    loader::{fitted, switches},
-};
+use lb_controller::{kernel::Features, loader::fit};
 
 /// Lines of the verifier's log that are shown: its end says why.
 const TAIL: usize = 10;
@@ -23,15 +20,10 @@ fn main() -> Result<ExitCode> {
     let object = arguments.next().context("usage: lb-load OBJECT [NAME…]")?;
     let object = fs::read(&object).with_context(|| format!("reading {object}"))?;
     let only: Vec<String> = arguments.collect();
-    let features = Features::probe();
-    let switches = switches(features);
     let mut loader = EbpfLoader::new();
     // Without a log of the way to a refusal: that takes minutes where a program is too complex.
     loader.verifier_log_level(VerifierLogLevel::STATS);
-    for (name, value) in &switches {
-        loader.override_global(name, value, true);
-    }
-    let object = fitted(&object, features);
+    let object = fit(&mut loader, &object, Features::probe());
     let mut ebpf = loader.load(&object).context("the object")?;
     let mut names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
     names.sort_unstable();

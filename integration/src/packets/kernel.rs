@@ -15,8 +15,8 @@ use aya::{
     programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
 use lb_controller::{
-    kernel::Features,
-    loader::{fitted, switches},
+    kernel::{self, Features},
+    loader::fit,
 };
 use lb_ebpf::abi::{
     Addr, AffinityEntry, AffinityKey, BackendEntry, BackendStats, Config, ConntrackEntry,
@@ -75,13 +75,9 @@ impl Kernel {
     pub fn load(object: &[u8]) -> Result<Self> {
         let cpu = stay_on_a_cpu().context("staying on one CPU")?;
         let features = Features::probe();
-        let switches = switches(features);
         let mut loader = EbpfLoader::new();
         loader.map_max_entries(map::CONNTRACK, CONNTRACK_CAPACITY as u32);
-        for (name, value) in &switches {
-            loader.override_global(name, value, true);
-        }
-        let object = fitted(object, features);
+        let object = fit(&mut loader, object, features);
         let mut ebpf = loader.load(&object).context("loading the object")?;
         for hook in Hook::ALL {
             let program = ebpf.program_mut(hook.program()).context("a program")?;
@@ -127,9 +123,7 @@ impl Kernel {
     /// Whether XDP programs can be run on a device's frame: before 5.15
     /// `BPF_PROG_TEST_RUN` takes no context for them.
     pub fn runs_xdp() -> bool {
-        let release = lb_controller::kernel::release();
-        let mut numbers = release.split('.').map(|number| number.parse().unwrap_or(0));
-        (numbers.next(), numbers.next()) >= (Some(5), Some(15))
+        kernel::parse_release(&kernel::release()).is_some_and(|version| version >= (5, 15))
     }
 
     /// Whether flows are marked in `FLOW_SOURCES`, which takes bitwise atomics.
